@@ -1,0 +1,191 @@
+"""Binding: which file columns feed which tensor, decided and checked before the first row.
+
+Names are resolved once, against one schema, into explicit lists; from then on columns are found
+by name. Nothing here looks at values: `gather` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+import pyarrow as pa
+
+from tritonbulk.contract.schema import Column, InputTensor
+from tritonbulk.errors import ContractError, InputError, OptionError
+
+InputMap = Mapping[str, tuple[str, ...]]
+"""Tensor name → column names or patterns, in tensor order."""
+
+
+def parse_input_map(entries: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the mapping that ``tensor=column[,column…]`` entries describe.
+
+    A column may be a pattern with ``*``, ``?`` or ``[…]``.
+
+    Raises:
+        OptionError: an entry has another form or names a tensor twice; a retry does not help.
+    """
+    mapping: dict[str, tuple[str, ...]] = {}
+    for entry in entries:
+        tensor, equals, columns = entry.partition("=")
+        names = tuple(name.strip() for name in columns.split(","))
+        if not equals or not tensor.strip() or not all(names):
+            raise OptionError(
+                f"--input-map {entry!r} is not of the form tensor=column[,column…]; "
+                "write for example x=age,income or x=f*"
+            )
+        if tensor.strip() in mapping:
+            raise OptionError(
+                f"--input-map names tensor {tensor.strip()!r} twice; give it all its columns once"
+            )
+        mapping[tensor.strip()] = names
+    return mapping
+
+
+def bind_inputs(
+    inputs: Sequence[InputTensor], input_map: InputMap, schema: pa.Schema
+) -> tuple[InputTensor, ...]:
+    """Return ``inputs`` with the columns that feed them.
+
+    A tensor in ``input_map`` takes the columns given there; a tensor that already has columns
+    keeps them; any other takes the column of its own name.
+
+    Raises:
+        ContractError: the map names an unknown tensor, or a tensor without columns; no retry.
+        InputError: a column or pattern matches nothing in ``schema``; no retry.
+    """
+    known = {tensor.name for tensor in inputs}
+    for name in input_map:
+        if name not in known:
+            raise ContractError(
+                f"--input-map names tensor {name!r}, but the model's inputs are "
+                f"{', '.join(sorted(known))}; use one of these"
+            )
+    return tuple(_bind_tensor(tensor, input_map.get(tensor.name), schema) for tensor in inputs)
+
+
+def _bind_tensor(
+    tensor: InputTensor, patterns: tuple[str, ...] | None, schema: pa.Schema
+) -> InputTensor:
+    if patterns is None:
+        if tensor.columns:
+            return tensor
+        if tensor.name not in schema.names:
+            raise ContractError(
+                f"no column is known for input tensor {tensor.name!r} and the file has none of "
+                f"that name; say which with --input-map {tensor.name}=column[,column…]"
+            )
+        patterns = (tensor.name,)
+    names = [name for pattern in patterns for name in _expand(pattern, schema)]
+    # A remapped column keeps the categories and null policy that the contract gives that name.
+    known = {column.name: column for column in tensor.columns}
+    return replace(tensor, columns=tuple(known.get(name, Column(name)) for name in names))
+
+
+def _expand(pattern: str, schema: pa.Schema) -> list[str]:
+    if pattern in schema.names:
+        return [pattern]
+    names = [name for name in schema.names if fnmatchcase(name, pattern)]
+    if not names:
+        raise InputError(f"no column matches {pattern!r}; the file has {_abbreviate(schema.names)}")
+    return names
+
+
+def check_columns(inputs: Sequence[InputTensor], schema: pa.Schema, where: str) -> None:
+    """Check that every column exists in ``schema``, once, with a type its tensor can take.
+
+    Args:
+        inputs: tensors with their columns.
+        schema: of the file.
+        where: names the file in errors.
+
+    Raises:
+        InputError: it does not; a retry does not help.
+    """
+    for tensor in inputs:
+        _check_width(tensor, schema)
+        for column in tensor.columns:
+            count = schema.names.count(column.name)
+            if count != 1:
+                problem = "is missing" if count == 0 else f"appears {count} times"
+                raise InputError(
+                    f"column {column.name!r} (for tensor {tensor.name!r}) {problem} in {where}, "
+                    f"which has {_abbreviate(schema.names)}; mend the file or map another column "
+                    f"with --input-map"
+                )
+            _check_type(column, schema.field(column.name).type, tensor, where)
+
+
+def _check_width(tensor: InputTensor, schema: pa.Schema) -> None:
+    """Check that the number of columns can fill one row of the tensor."""
+    count = len(tensor.columns)
+    is_list = count == 1 and any(
+        field.name == tensor.columns[0].name and _is_list(field.type) for field in schema
+    )
+    if is_list or -1 in tensor.shape:
+        return
+    width = 1
+    for size in tensor.shape:
+        width *= size
+    if width != count:
+        raise ContractError(
+            f"tensor {tensor.name!r} takes {width} values a row but {count} columns are mapped to "
+            f"it; map {width} columns with --input-map"
+        )
+
+
+def _check_type(column: Column, found: pa.DataType, tensor: InputTensor, where: str) -> None:
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    if _is_list(found):
+        if len(tensor.columns) > 1 or column.categories is not None or not tensor.shape:
+            raise InputError(
+                f"column {column.name!r} in {where} holds lists, but tensor {tensor.name!r} wants "
+                "one value of it a row; map a scalar column"
+            )
+        while _is_list(found):
+            found = found.value_type
+    is_text = _is_text(found)
+    if column.categories is not None:
+        wants_text = any(isinstance(value, str) for value in column.categories)
+        fits = is_text == wants_text and (is_text or pa.types.is_integer(found))
+        wanted = "text" if wants_text else "integers"
+    elif tensor.datatype.name == "BYTES":
+        fits, wanted = is_text, "text or binary"
+    else:
+        fits = _is_number(found)
+        wanted = f"numbers that fit {tensor.datatype.name}"
+    if not fits:
+        raise InputError(
+            f"column {column.name!r} in {where} is {found}, but tensor {tensor.name!r} wants "
+            f"{wanted}; convert the column or map another one with --input-map"
+        )
+
+
+def _is_list(found: pa.DataType) -> bool:
+    types = pa.types
+    return bool(
+        types.is_list(found) or types.is_large_list(found) or types.is_fixed_size_list(found)
+    )
+
+
+def _is_text(found: pa.DataType) -> bool:
+    types = pa.types
+    return bool(
+        types.is_string(found)
+        or types.is_large_string(found)
+        or types.is_binary(found)
+        or types.is_large_binary(found)
+    )
+
+
+def _is_number(found: pa.DataType) -> bool:
+    types = pa.types
+    return bool(types.is_integer(found) or types.is_floating(found) or types.is_boolean(found))
+
+
+def _abbreviate(names: Sequence[str], most: int = 12) -> str:
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown}, … ({len(names)} columns)"

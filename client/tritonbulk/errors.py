@@ -1,0 +1,136 @@
+"""Every error that tritonbulk raises, in one tree that answers one question: will a retry help?
+
+::
+
+    TritonbulkError
+    ├── UsageError            what was asked cannot work; nothing was sent            exit 2
+    │   ├── OptionError       an option or a combination of options
+    │   ├── InputError        a missing or unreadable file, a missing column, a wrong dtype
+    │   ├── ContractError     model and file (or two descriptions of a model) disagree
+    │   ├── ModelError        the server does not know the model, or cannot serve it this way
+    │   ├── OutputError       the output folder is occupied
+    │   ├── PlatformError     this machine lacks something (libpython, glibc, a package)
+    │   └── AuthError         the server refuses our credentials or our TLS
+    ├── SourceError           reading input failed after the job had begun            exit 3
+    ├── SinkError             writing output failed: disk full, permission            exit 3
+    ├── ServerError           the embedded server                                     exit 3
+    │   ├── InstallError      its environment could not be made
+    │   ├── StartError        it did not start; carries Triton's own cause lines
+    │   └── ServerGoneError   it, or the process that runs the model, died
+    ├── OutageError           no server answered for longer than allowed              exit 3
+    ├── AnswerError           a server answered OK with a wrong answer                exit 3
+    ├── ParityError           an export does not give the source model's answers      exit 4
+    └── FailureLimitError     more rows failed than allowed                           exit 4
+
+``retry_helps`` is True where running the same command again, unchanged, may succeed.
+"""
+
+from __future__ import annotations
+
+
+class TritonbulkError(Exception):
+    """Base of all errors; its text is one sentence that says what, where and what to do.
+
+    Attributes:
+        exit_code: what the command line exits with (see ``docs/cli.md``).
+        retry_helps: True if the same call, unchanged, may succeed later.
+    """
+
+    exit_code: int = 3
+    retry_helps: bool = False
+
+
+class UsageError(TritonbulkError):
+    """What was asked cannot work; raised before the first row is sent. A retry does not help."""
+
+    exit_code = 2
+
+
+class OptionError(UsageError):
+    """An option, or a combination of options, has no meaning."""
+
+
+class InputError(UsageError):
+    """An input file is missing or unreadable, or a column is missing or has a wrong dtype."""
+
+
+class ContractError(UsageError):
+    """The model's contract and the file, or two descriptions of the model, disagree."""
+
+
+class ModelError(UsageError):
+    """The server does not know this model or version, or cannot serve it in this way."""
+
+
+class OutputError(UsageError):
+    """The output folder cannot be used: it already holds parts."""
+
+
+class PlatformError(UsageError):
+    """This machine lacks something that only its owner can supply; the text names it."""
+
+
+class AuthError(UsageError):
+    """The server refuses our credentials, or the TLS handshake fails."""
+
+
+class SourceError(TritonbulkError):
+    """Reading input failed after the job had begun. A retry may help."""
+
+    retry_helps = True
+
+
+class SinkError(TritonbulkError):
+    """Writing output failed (disk full, permission). A retry helps once the cause is gone."""
+
+    retry_helps = True
+
+
+class ServerError(TritonbulkError):
+    """Something about the embedded server. See the subclasses."""
+
+
+class InstallError(ServerError):
+    """The embedded server's environment could not be made. A retry may help (network, disk)."""
+
+    retry_helps = True
+
+
+class StartError(ServerError):
+    """The embedded server did not start.
+
+    Attributes:
+        log_tail: the last lines of the server's log, oldest first; empty if it wrote none.
+    """
+
+    def __init__(self, message: str, log_tail: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.log_tail = log_tail
+
+
+class ServerGoneError(ServerError):
+    """The embedded server, or a process that runs a model for it, died. A retry may help."""
+
+    retry_helps = True
+
+
+class OutageError(TritonbulkError):
+    """No server answered for longer than ``max_outage_s``. A retry helps once one does."""
+
+    retry_helps = True
+
+
+class AnswerError(TritonbulkError):
+    """A server answered OK, but with wrong rows, dtype, outputs or version; nothing was written."""
+
+
+class ParityError(TritonbulkError):
+    """An export does not give the source model's answers; nothing was published."""
+
+    exit_code = 4
+
+
+class FailureLimitError(TritonbulkError):
+    """More rows failed than the limit allows; a look at server and data comes before a retry."""
+
+    exit_code = 4
