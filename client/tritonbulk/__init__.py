@@ -1,1 +1,69 @@
-"""tritonbulk: score a very large file with a model on NVIDIA Triton, fast, once, correctly."""
+"""tritonbulk: score a very large file with a model on NVIDIA Triton, fast, once, correctly.
+
+::
+
+    import tritonbulk
+
+    result = tritonbulk.score("flights.parquet", model="flight_delay", out="scored")
+    print(result.rows_per_second)
+
+Names are imported on first use, so that ``import tritonbulk`` itself costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tritonbulk.contract import Contract
+    from tritonbulk.errors import (
+        FailureLimitError,
+        OutageError,
+        ServerError,
+        TritonbulkError,
+        UsageError,
+    )
+    from tritonbulk.options import ScoreOptions
+    from tritonbulk.scoring import ScoreResult, score, score_async
+    from tritonbulk.server.embedded import EmbeddedTriton
+
+_HOME = {
+    "Contract": "tritonbulk.contract",
+    "EmbeddedTriton": "tritonbulk.server.embedded",
+    "FailureLimitError": "tritonbulk.errors",
+    "OutageError": "tritonbulk.errors",
+    "ScoreOptions": "tritonbulk.options",
+    "ScoreResult": "tritonbulk.scoring",
+    "ServerError": "tritonbulk.errors",
+    "TritonbulkError": "tritonbulk.errors",
+    "UsageError": "tritonbulk.errors",
+    "score": "tritonbulk.scoring",
+    "score_async": "tritonbulk.scoring",
+}
+
+__all__ = [
+    "Contract",
+    "EmbeddedTriton",
+    "FailureLimitError",
+    "OutageError",
+    "ScoreOptions",
+    "ScoreResult",
+    "ServerError",
+    "TritonbulkError",
+    "UsageError",
+    "score",
+    "score_async",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'tritonbulk' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,122 @@
+"""Trials → cells: medians, spreads, and what Triton counted meanwhile. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from tritonclient.grpc import service_pb2
+
+from tritonbulk.bench.plan import Setting
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSplit:
+    """What Triton counted for one model over a span.
+
+    Attributes:
+        executed_batch_rows: mean rows of the batches that the model executed.
+        queue_ms: mean time that a request waited for an instance.
+        compute_ms: mean time that a request spent in the model, input and output copies included.
+    """
+
+    executed_batch_rows: float
+    queue_ms: float
+    compute_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One measured point.
+
+    Attributes:
+        setting: what was set.
+        rows: rows scored and written.
+        seconds: from the first read to the last commit.
+        cpu_seconds_client: user and system time of this process over the same span.
+        server: what Triton counted; None if the server does not tell.
+    """
+
+    setting: Setting
+    rows: int
+    seconds: float
+    cpu_seconds_client: float
+    server: ServerSplit | None
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows a second, end to end."""
+        return self.rows / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """All trials of one setting.
+
+    Attributes:
+        setting: the setting.
+        rows_per_second: median over the trials.
+        rows_per_second_min: slowest trial.
+        rows_per_second_max: fastest trial.
+        cpu_seconds_per_million_rows: of the client, median.
+        server: medians of what Triton counted; None if the server does not tell.
+    """
+
+    setting: Setting
+    rows_per_second: float
+    rows_per_second_min: float
+    rows_per_second_max: float
+    cpu_seconds_per_million_rows: float
+    server: ServerSplit | None
+
+
+def summarize(trials: Sequence[Trial]) -> list[Cell]:
+    """Return one cell a setting, in the order of settings; no trial is left out."""
+    settings = sorted({trial.setting for trial in trials})
+    return [_cell(setting, [t for t in trials if t.setting == setting]) for setting in settings]
+
+
+def _cell(setting: Setting, trials: Sequence[Trial]) -> Cell:
+    rates = [trial.rows_per_second for trial in trials]
+    splits = [trial.server for trial in trials if trial.server is not None]
+    return Cell(
+        setting=setting,
+        rows_per_second=median(rates),
+        rows_per_second_min=min(rates),
+        rows_per_second_max=max(rates),
+        cpu_seconds_per_million_rows=median(t.cpu_seconds_client / t.rows * 1e6 for t in trials),
+        server=ServerSplit(
+            median(split.executed_batch_rows for split in splits),
+            median(split.queue_ms for split in splits),
+            median(split.compute_ms for split in splits),
+        )
+        if splits
+        else None,
+    )
+
+
+def server_split(
+    before: service_pb2.ModelStatistics | None, after: service_pb2.ModelStatistics | None
+) -> ServerSplit | None:
+    """Return what happened between two readings of Triton's statistics extension.
+
+    None if either reading is missing or nothing was executed in between. Triton adds a batch's
+    full compute time to every request in it, so the means are what a request experienced.
+    """
+    if before is None or after is None:
+        return None
+    executions = after.execution_count - before.execution_count
+    was, now = before.inference_stats, after.inference_stats
+    requests = now.success.count - was.success.count
+    if executions <= 0 or requests <= 0:
+        return None
+    compute_ns = sum(
+        getattr(now, name).ns - getattr(was, name).ns
+        for name in ("compute_input", "compute_infer", "compute_output")
+    )
+    return ServerSplit(
+        executed_batch_rows=(after.inference_count - before.inference_count) / executions,
+        queue_ms=(now.queue.ns - was.queue.ns) / requests / 1e6,
+        compute_ms=compute_ns / requests / 1e6,
+    )

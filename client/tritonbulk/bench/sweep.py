@@ -1,0 +1,143 @@
+"""Sweep: runs trials through the very code of ``score`` and gives their figures.
+
+Each trial reads rows from a file, encodes, sends, decodes and writes them, durable commits
+included. The file is a slice of the user's own, laid out beside the output and read over and over,
+so that every trial sees the same rows and a short input lasts as long as is needed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tritonbulk.bench.plan import BenchOptions, Setting, plan_trials, segment_rows_for
+from tritonbulk.bench.statistics import Trial, server_split
+from tritonbulk.contract import Contract
+from tritonbulk.driver import drive
+from tritonbulk.errors import InputError
+from tritonbulk.options import ScoreOptions
+from tritonbulk.plan import make_plan
+from tritonbulk.scoring import make_job, make_limits
+from tritonbulk.segments import Segment
+from tritonbulk.session import Servers, connect, read_contract, serve
+from tritonbulk.sink import open_sink
+from tritonbulk.source import Source, open_source
+from tritonbulk.transport import Endpoint, ServedModel
+
+SLICE_ROWS_MAX = 262_144
+"""Rows of the user's file that trials use."""
+
+SLICE_BYTES_MAX = 256 * 2**20
+"""Bytes (in memory) of the same."""
+
+
+async def sweep(
+    options: ScoreOptions, bench: BenchOptions, say: Callable[[str], None]
+) -> AsyncIterator[Trial]:
+    """Yield every trial of a sweep as soon as it is measured.
+
+    Args:
+        options: input, model and servers, as for scoring; ``out`` is not written to.
+        bench: what to measure.
+        say: told one sentence at a time before the first trial.
+
+    Raises:
+        UsageError: nothing was sent; a retry does not help.
+        TritonbulkError: see its class.
+    """
+    source = open_source(options.inputs)
+    contract = read_contract(options)
+    if not source.rows:
+        raise InputError(f"{source.paths[0]} has no rows to measure with; give another file")
+    with tempfile.TemporaryDirectory(prefix="tritonbulk-bench-") as folder:
+        async with (
+            serve(options, say) as servers,
+            connect(servers, options, say) as (endpoints, model),
+        ):
+            where = str(source.paths[0])
+            for rows in bench.batch_rows:
+                make_plan(replace(options, batch_rows=rows), model, source.schema, contract, where)
+            sliced = _lay_out(source, max(bench.batch_rows), Path(folder))
+            runner = _Runner(options, sliced, Path(folder), servers, endpoints, model, contract)
+            largest = Setting(max(bench.batch_rows), max(bench.in_flight))
+            say("warming up")
+            warm_up = await runner.run(largest, bench.trial_s, max(bench.batch_rows))
+            segment_rows = segment_rows_for(
+                warm_up.rows_per_second, bench.trial_s, bench.batch_rows
+            )
+            for setting in plan_trials(bench):
+                yield await runner.run(setting, bench.trial_s, segment_rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Runner:
+    options: ScoreOptions
+    source: Source
+    folder: Path
+    servers: Servers
+    endpoints: list[Endpoint]
+    model: ServedModel
+    contract: Contract | None
+
+    async def run(self, setting: Setting, trial_s: float, segment_rows: int) -> Trial:
+        """Run one trial and return its figures."""
+        options = replace(
+            self.options, batch_rows=setting.batch_rows, in_flight_max=setting.in_flight
+        )
+        plan = make_plan(
+            options, self.model, self.source.schema, self.contract, str(self.source.paths[0])
+        )
+        out = Path(tempfile.mkdtemp(dir=self.folder))
+        before = await self.endpoints[0].statistics(self.model.name, self.model.version)
+        began_s, began_cpu_s = time.perf_counter(), time.process_time()
+        segments = _cycle(self.source, segment_rows, plan.columns, began_s + trial_s)
+        driven = await drive(
+            make_job(self.source, segments, self.model, plan, open_sink(out)),
+            make_limits(options, plan),
+            self.endpoints,
+            lambda *_: None,
+            self.servers.watch,
+        )
+        seconds, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
+        after = await self.endpoints[0].statistics(self.model.name, self.model.version)
+        await asyncio.to_thread(shutil.rmtree, out)
+        return Trial(setting, driven.rows_ok, seconds, cpu_s, server_split(before, after))
+
+
+def _lay_out(source: Source, rows_min: int, folder: Path) -> Source:
+    """Write a slice of the source, repeated until it has ``rows_min`` rows, and open it."""
+    names = list(source.schema.names)
+    rows, size = 0, 0
+    path = folder / "rows.parquet"
+    with pq.ParquetWriter(path, source.schema) as writer:
+        while rows < rows_min:
+            for _, batch in source.read(SLICE_ROWS_MAX // 4, names, SLICE_ROWS_MAX):
+                writer.write_batch(batch)
+                rows, size = rows + len(batch), size + batch.nbytes
+                if rows >= rows_min and (rows >= SLICE_ROWS_MAX or size >= SLICE_BYTES_MAX):
+                    break
+    return open_source([str(path)])
+
+
+def _cycle(
+    source: Source, segment_rows: int, columns: Sequence[str], end_s: float
+) -> Iterator[tuple[Segment, pa.RecordBatch]]:
+    """Yield segments of the source, over and over, until ``end_s`` of the performance counter.
+
+    Segments are numbered on; at least one is given.
+    """
+    index = 0
+    while True:
+        for segment, rows in source.read(segment_rows, columns):
+            yield replace(segment, index=index), rows
+            index += 1
+            if time.perf_counter() >= end_s:
+                return

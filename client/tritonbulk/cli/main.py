@@ -1,0 +1,92 @@
+"""``tritonbulk``: finds the commands, and turns errors into one line and an exit code.
+
+Commands are entry points of the group ``tritonbulk.commands``, so that those which need heavy
+packages (``export``) live elsewhere and are loaded only when they are used.
+
+Exit codes: 0 all rows ok · 1 finished with failed rows · 2 wrong use · 3 server, I/O or outage ·
+4 stopped by a failure limit · 130 / 143 interrupted by SIGINT / SIGTERM.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import NoReturn
+
+import click
+
+from tritonbulk.errors import TritonbulkError
+
+_GROUP = "tritonbulk.commands"
+
+
+class _Commands(click.Group):
+    """A group whose members are entry points, each loaded when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return sorted(_entry_points())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = _entry_points().get(cmd_name)
+        if found is None:
+            return None
+        try:
+            command = found.load()
+        except ModuleNotFoundError as error:
+            extra = "export-onnx" if cmd_name == "export" else "all"
+            ctx.fail(
+                f"'{cmd_name}' needs the package {error.name!r}; "
+                f"install it with: pip install 'tritonbulk[{extra}]'"
+            )
+        if not isinstance(command, click.Command):
+            raise TypeError(f"entry point {cmd_name} of {_GROUP} is no click command")
+        return command
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    return {entry.name: entry for entry in entry_points(group=_GROUP)}
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Example:  tritonbulk score flights.parquet --model flight_delay --out scored/",
+)
+@click.version_option(version("tritonbulk"), prog_name="tritonbulk")
+def command() -> None:
+    """Score a very large file with a model on NVIDIA Triton: fast, once, and correctly."""
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    if hasattr(signal, "SIGTERM"):
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = command.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except TritonbulkError as error:
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _complain("interrupted")
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; there is nobody left to tell.
+        sys.stderr.close()
+        sys.exit(3)
+
+
+def _terminate(_signal: int, _frame: object) -> NoReturn:
+    raise SystemExit(143)
+
+
+def _complain(text: str) -> None:
+    click.echo(f"tritonbulk: {' '.join(text.split())}", err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""``tritonbulk score``."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tritonbulk.cli.common import input_map_option, model_options, number_or_auto, parse_pairs
+from tritonbulk.cli.progress import RowProgress
+from tritonbulk.contract import parse_input_map
+from tritonbulk.options import MAX_OUTAGE_S, SEGMENT_ROWS, ScoreOptions
+from tritonbulk.scoring import Observer, ScoreResult, run_score
+
+
+@click.command(
+    name="score",
+    epilog="Example:  tritonbulk score flights.parquet --model flight_delay --out scored/ "
+    "--keep flight_id,carrier",
+)
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@model_options
+@input_map_option
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Output folder, without parts."
+)
+@click.option(
+    "--keep",
+    metavar="COLUMNS",
+    help="Input columns to keep, comma-separated, patterns allowed; '' keeps none.  [default: all]",
+)
+@click.option("--rename", multiple=True, metavar="TENSOR=COLUMN", help="Name a prediction column.")
+@click.option(
+    "--batch-rows",
+    type=number_or_auto,
+    metavar="N|auto",
+    default="auto",
+    help="Rows a request; auto: as many as the model allows.",
+)
+@click.option(
+    "--segment-rows", type=int, default=SEGMENT_ROWS, show_default=True, help="Rows a part."
+)
+@click.option(
+    "--max-in-flight",
+    type=number_or_auto,
+    metavar="N|auto",
+    default="auto",
+    help="Requests in flight.",
+)
+@click.option(
+    "--max-outage",
+    type=float,
+    default=MAX_OUTAGE_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up after so long without any server answering.",
+)
+@click.option(
+    "--max-failed-fraction",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="Stop when a larger share of rows fails.",
+)
+@click.option("--limit", type=int, help="Score only the first so many rows.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def command(**given: Any) -> int:
+    """Score Parquet files with a model, one output row for every input row, in order.
+
+    Without --endpoint the embedded Triton server is started on --repository and stopped after.
+
+    Exit codes: 0 all rows ok, 1 finished with failed rows, 2 wrong use, 3 server, I/O or outage,
+    4 stopped by a failure limit.
+    """
+    options = ScoreOptions(
+        inputs=given["inputs"],
+        model=given["model"],
+        model_version=given["model_version"],
+        out=given["out"],
+        endpoints=given["endpoint"],
+        repository=given["repository"],
+        instances=given["instances"],
+        input_map=parse_input_map(given["input_map"]),
+        keep=_names(given["keep"]),
+        rename=parse_pairs(given["rename"], "--rename"),
+        batch_rows=given["batch_rows"],
+        segment_rows=given["segment_rows"],
+        in_flight_max=given["max_in_flight"],
+        max_outage_s=given["max_outage"],
+        failed_fraction_max=given["max_failed_fraction"],
+        limit_rows=given["limit"],
+    )
+    with RowProgress() as progress:
+        observer = Observer(progress.say, progress.begin, progress.advance)
+        result = asyncio.run(run_score(options, observer))
+    _print_summary(result)
+    if given["as_json"]:
+        click.echo(json.dumps(asdict(result)))
+    return 1 if result.rows_failed else 0
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def _print_summary(result: ScoreResult) -> None:
+    click.echo(
+        f"{result.rows_ok:,} of {result.rows_in:,} rows scored, {result.rows_failed:,} failed, in "
+        f"{result.seconds:.2f} s ({result.rows_per_second:,.0f} rows/s)\n"
+        f"model {result.model} version {result.model_version} at {', '.join(result.endpoints)}\n"
+        f"{result.requests:,} requests of up to {result.batch_rows:,} rows, up to "
+        f"{result.in_flight_max} in flight, {result.cpu_seconds_client:.2f} CPU-seconds here\n"
+        f"output: {result.output}"
+    )
+    if result.rows_failed:
+        click.echo("failed rows stand in the output; select them by _tritonbulk_status <> 0")

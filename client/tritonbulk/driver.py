@@ -1,0 +1,282 @@
+"""Driver: the only module with tasks, the clock and deadlines.
+
+It carries out what `Dispatch` decides: reads segments ahead in one thread, sends requests as tasks,
+puts checked answers in place, and writes complete segments in another thread. One loop owns all
+state; tasks and threads only report to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from tritonbulk.codec import Predictions, RequestEncoder, decode_response
+from tritonbulk.contract import OutputTensor
+from tritonbulk.contract.gather import Tensor
+from tritonbulk.dispatch import Abort, Action, Dispatch, FailRows, Failure, Limits, Send
+from tritonbulk.dispatch.policy import ANSWER_STATUS
+from tritonbulk.errors import AnswerError, InputError
+from tritonbulk.segments import Batch, Segment, plan_batches
+from tritonbulk.transport import AttemptFailedError, Transport
+
+SEGMENTS_OPEN_MAX = 4
+"""Segments in memory at once: one read ahead, two being scored, one being written."""
+
+ATTEMPT_TIMEOUT_S = 300.0
+"""Deadline of one attempt; a server that is slower than this is taken for silent."""
+
+WATCH_S = 1.0
+"""Pause between two looks at the embedded server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to drive.
+
+    Attributes:
+        segments: segments with their rows, in order; advanced in a thread.
+        name_rows: says in words which rows of the input a batch is, for errors.
+        encoder: rows → request.
+        outputs: output tensors that the answers must have.
+        names: the outputs' column names.
+        version: the model version that the answers must name; "" for any.
+        batch_rows: rows a request.
+        write: commits one complete segment; called in a thread, one call at a time.
+        close: called once everything is committed.
+    """
+
+    segments: Iterator[tuple[Segment, pa.RecordBatch]]
+    name_rows: Callable[[Segment, Batch], str]
+    encoder: RequestEncoder
+    outputs: tuple[OutputTensor, ...]
+    names: tuple[str, ...]
+    version: str
+    batch_rows: int
+    write: Callable[[int, pa.RecordBatch, Predictions], object]
+    close: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Driven:
+    """What a run did; rows and requests are counts, ``in_flight_max`` the most at one moment."""
+
+    rows_ok: int
+    rows_failed: int
+    requests: int
+    in_flight_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    segment: Segment | None  # None: there is no further one
+    rows: pa.RecordBatch | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    request_id: int
+    batch: Batch
+    tensors: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    request_id: int
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    segment: int
+
+
+_Event = _Read | _Answered | _Failed | _Written
+
+
+@dataclass(slots=True)
+class _Open:
+    """A segment in memory."""
+
+    segment: Segment
+    rows: pa.RecordBatch
+    predictions: Predictions
+
+
+async def drive(
+    job: Job,
+    limits: Limits,
+    transports: Sequence[Transport],
+    observe: Callable[[int, int], None],
+    watch: Callable[[], None],
+) -> Driven:
+    """Score every segment of a job and return what was done, once all is committed.
+
+    Args:
+        job: what to score.
+        limits: bounds of what is in flight.
+        transports: one an endpoint, at least one.
+        observe: called with (rows scored, rows failed) so far, after each answer.
+        watch: called every `WATCH_S` seconds; raises if the run cannot go on.
+
+    Raises:
+        TritonbulkError: what stopped the run, as a single error; segments that were complete by
+            then may have been written.
+    """
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            watcher = tasks.create_task(_watch(watch))
+            driven = await _Driver(job, limits, transports, tasks, observe).run()
+            watcher.cancel()
+    except BaseExceptionGroup as group:
+        raise _first(group) from None
+    job.close()
+    return driven
+
+
+async def _watch(watch: Callable[[], None]) -> None:
+    while True:
+        await asyncio.sleep(WATCH_S)
+        watch()
+
+
+class _Driver:
+    def __init__(
+        self,
+        job: Job,
+        limits: Limits,
+        transports: Sequence[Transport],
+        tasks: asyncio.TaskGroup,
+        observe: Callable[[int, int], None],
+    ) -> None:
+        self._job = job
+        self._limits = limits
+        self._transports = transports
+        self._tasks = tasks
+        self._observe = observe
+        self._clock = asyncio.get_running_loop().time
+        self._dispatch = Dispatch(limits, len(transports), self._clock())
+        self._events: asyncio.Queue[_Event] = asyncio.Queue()
+        self._open: dict[int, _Open] = {}
+        self._reading = False
+        self._exhausted = False
+
+    async def run(self) -> Driven:
+        with (
+            ThreadPoolExecutor(1, "tritonbulk-read") as reader,
+            ThreadPoolExecutor(1, "tritonbulk-write") as writer,
+        ):
+            while not (self._exhausted and not self._open):
+                if self._may_read():
+                    self._reading = True
+                    self._report(self._read(reader))
+                self._carry_out(self._dispatch.step(self._clock()), writer)
+                event = await self._next_event()
+                if event is not None:
+                    self._handle(event, writer)
+        done = self._dispatch
+        return Driven(done.rows_ok, done.rows_failed, done.attempts, done.in_flight_max)
+
+    def _may_read(self) -> bool:
+        return not (self._reading or self._exhausted) and len(self._open) < SEGMENTS_OPEN_MAX
+
+    async def _next_event(self) -> _Event | None:
+        """Return the next event, or None when the dispatcher wants to be woken before one."""
+        wake_s = self._dispatch.wake_s
+        if wake_s is None:
+            return await self._events.get()
+        try:
+            async with asyncio.timeout_at(wake_s):
+                return await self._events.get()
+        except TimeoutError:
+            return None
+
+    def _handle(self, event: _Event, writer: ThreadPoolExecutor) -> None:
+        match event:
+            case _Read(segment, rows):
+                self._reading = False
+                self._take_on(segment, rows)
+            case _Answered(request_id, batch, tensors):
+                self._open[batch.segment].predictions.put(batch.row_begin, tensors)
+                self._dispatch.succeeded(request_id, self._clock())
+                self._settle(batch.segment, writer)
+            case _Failed(request_id, failure):
+                self._carry_out(self._dispatch.failed(request_id, failure, self._clock()), writer)
+            case _Written(segment_index):
+                del self._open[segment_index]
+
+    def _take_on(self, segment: Segment | None, rows: pa.RecordBatch | None) -> None:
+        if segment is None:
+            self._exhausted = True
+            return
+        predictions = Predictions(segment.rows, self._job.outputs, self._job.names)
+        self._open[segment.index] = _Open(segment, rows, predictions)
+        self._dispatch.add(plan_batches(segment, self._job.batch_rows))
+
+    def _carry_out(self, actions: Sequence[Action], writer: ThreadPoolExecutor) -> None:
+        for action in actions:
+            match action:
+                case Send():
+                    self._report(self._attempt(action))
+                case FailRows(batch, failure):
+                    self._open[batch.segment].predictions.fail(
+                        batch.row_begin, batch.rows, failure.code, failure.text
+                    )
+                    self._settle(batch.segment, writer)
+                case Abort(error):
+                    raise error
+
+    def _settle(self, index: int, writer: ThreadPoolExecutor) -> None:
+        """Report progress after some rows of a segment were settled; write it if all were."""
+        self._observe(self._dispatch.rows_ok, self._dispatch.rows_failed)
+        if self._open[index].predictions.complete:
+            self._report(self._write(self._open[index], writer))
+
+    def _report(self, work: Coroutine[Any, Any, _Event]) -> None:
+        """Run ``work`` as a task whose result becomes an event."""
+
+        async def run() -> None:
+            self._events.put_nowait(await work)
+
+        self._tasks.create_task(run())
+
+    async def _read(self, reader: ThreadPoolExecutor) -> _Event:
+        segments = self._job.segments
+        loop = asyncio.get_running_loop()
+        read = await loop.run_in_executor(reader, lambda: next(segments, None))
+        return _Read(None, None) if read is None else _Read(*read)
+
+    async def _write(self, done: _Open, writer: ThreadPoolExecutor) -> _Event:
+        index = done.segment.index
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(writer, self._job.write, index, done.rows, done.predictions)
+        return _Written(index)
+
+    async def _attempt(self, send: Send) -> _Event:
+        batch = send.batch
+        open_ = self._open[batch.segment]
+        try:
+            request = self._job.encoder.encode(open_.rows.slice(batch.row_begin, batch.rows))
+        except InputError as error:
+            where = self._job.name_rows(open_.segment, batch)
+            raise type(error)(f"{where}: {error}") from error
+        timeout_s = min(ATTEMPT_TIMEOUT_S, max(self._limits.max_outage_s, 1.0))
+        try:
+            answer = await self._transports[send.endpoint].infer(request, timeout_s)
+            tensors = decode_response(answer, self._job.outputs, batch.rows, self._job.version)
+        except AttemptFailedError as error:
+            return _Failed(send.request_id, error.failure)
+        except AnswerError as error:
+            return _Failed(send.request_id, Failure(2, ANSWER_STATUS, str(error)))
+        return _Answered(send.request_id, batch, tensors)
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return the first single exception in a group, which is what the caller can act on."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

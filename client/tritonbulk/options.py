@@ -1,0 +1,86 @@
+"""What a scoring run was asked to do: frozen, checked values with their units and defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tritonbulk.errors import OptionError
+
+SEGMENT_ROWS = 65_536
+"""Default rows of a segment: large enough for cheap reading and writing, small enough to hold."""
+
+MAX_OUTAGE_S = 900.0
+"""Default of ``--max-outage``: how long a run goes on without any server answering."""
+
+DEFAULT_REPOSITORY = Path("model_repository")
+"""Where the embedded server finds models unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreOptions:
+    """One scoring run.
+
+    Attributes:
+        inputs: Parquet files, in output order.
+        model: the model's name on the server.
+        out: output folder; made if missing.
+        endpoints: ``host:port`` of running servers; empty starts the embedded server.
+        repository: explicit model repository, for the embedded server and as a source of the
+            contract; None means `DEFAULT_REPOSITORY` for the embedded server and no contract.
+        model_version: version to ask for; None takes the newest that the server has ready.
+        input_map: tensor name → columns or patterns; stands above any contract.
+        keep: input columns to keep in the output (names or patterns); None keeps all.
+        rename: output tensor → name of its column.
+        batch_rows: rows a request; None derives them from the model (see `dispatch.limits`).
+        segment_rows: rows a part.
+        in_flight_max: requests in flight, over all endpoints; None takes the default.
+        max_outage_s: seconds without any server answering after which the run gives up.
+        limit_rows: score only the first so many rows; None scores all.
+        failed_fraction_max: share of failed rows (0…1) above which the run stops.
+        instances: model instances in the embedded server; None leaves the repository's choice.
+    """
+
+    inputs: tuple[str, ...]
+    model: str
+    out: Path
+    endpoints: tuple[str, ...] = ()
+    repository: Path | None = None
+    model_version: str | None = None
+    input_map: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    keep: tuple[str, ...] | None = None
+    rename: Mapping[str, str] = field(default_factory=dict)
+    batch_rows: int | None = None
+    segment_rows: int = SEGMENT_ROWS
+    in_flight_max: int | None = None
+    max_outage_s: float = MAX_OUTAGE_S
+    limit_rows: int | None = None
+    failed_fraction_max: float = 0.01
+    instances: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values without a meaning.
+
+        Raises:
+            OptionError: names the option, its value and what it may be; a retry does not help.
+        """
+        if not self.inputs:
+            raise OptionError("no input was given; name at least one Parquet file")
+        if not self.model:
+            raise OptionError("no model was given; name one with --model")
+        for name, value in (
+            ("--batch-rows", self.batch_rows),
+            ("--segment-rows", self.segment_rows),
+            ("--max-in-flight", self.in_flight_max),
+            ("--limit", self.limit_rows),
+            ("--instances", self.instances),
+        ):
+            if value is not None and value < 1:
+                raise OptionError(f"{name} is {value}; give a whole number of at least 1")
+        if self.max_outage_s < 0:
+            raise OptionError(f"--max-outage is {self.max_outage_s}; give seconds, 0 or more")
+        if not 0 <= self.failed_fraction_max <= 1:
+            raise OptionError(
+                f"--max-failed-fraction is {self.failed_fraction_max}; give a share from 0 to 1"
+            )

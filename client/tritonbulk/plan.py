@@ -1,0 +1,157 @@
+"""The plan of a run: which contract holds, which columns feed it, what is written. Pure.
+
+The order: ``--input-map``; the contract in the server's model configuration; the one in an
+explicit repository; columns named like the tensors. Two contracts that disagree are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+import pyarrow as pa
+
+from tritonbulk.contract import (
+    Contract,
+    InputTensor,
+    OutputTensor,
+    bind_inputs,
+    check_columns,
+)
+from tritonbulk.dispatch import batch_rows_auto
+from tritonbulk.errors import ContractError, InputError, OptionError
+from tritonbulk.options import ScoreOptions
+from tritonbulk.sink import output_schema
+from tritonbulk.transport import ServedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run will read, send and write; decided before the first row.
+
+    Attributes:
+        inputs: input tensors with the shape they have on the wire and the columns that feed them.
+        outputs: output tensors to ask for.
+        names: the outputs' column names.
+        keep: input columns to keep.
+        columns: columns to read: those that are kept or feed a tensor.
+        batch_rows: rows a request.
+    """
+
+    inputs: tuple[InputTensor, ...]
+    outputs: tuple[OutputTensor, ...]
+    names: tuple[str, ...]
+    keep: tuple[str, ...]
+    columns: tuple[str, ...]
+    batch_rows: int
+
+
+def make_plan(
+    options: ScoreOptions,
+    model: ServedModel,
+    schema: pa.Schema,
+    in_repository: Contract | None,
+    where: str,
+) -> Plan:
+    """Return the plan for scoring rows of ``schema`` with ``model``.
+
+    Args:
+        options: of the run.
+        model: as the server describes it.
+        schema: of the input.
+        in_repository: contract of an explicitly given repository, if there is one.
+        where: names the input in errors.
+
+    Raises:
+        UsageError: something does not fit; says what to do. A retry does not help.
+    """
+    contract = _agreed(model.contract, in_repository)
+    inputs = bind_inputs(_with_columns(model.inputs, contract), options.input_map, schema)
+    check_columns(inputs, schema, where)
+    keep = _kept(options.keep, schema)
+    names = _prediction_names(model.outputs, options.rename)
+    output_schema([schema.field(name) for name in keep], model.outputs, names)
+    fed = [column.name for tensor in inputs for column in tensor.columns]
+    return Plan(
+        inputs=inputs,
+        outputs=model.outputs,
+        names=names,
+        keep=keep,
+        columns=tuple(dict.fromkeys((*keep, *fed))),
+        batch_rows=_batch_rows(options.batch_rows, model),
+    )
+
+
+def _agreed(served: Contract | None, in_repository: Contract | None) -> Contract | None:
+    if served is None or in_repository is None:
+        return served or in_repository
+    if (served.digest, served.inputs) != (in_repository.digest, in_repository.inputs):
+        raise ContractError(
+            f"the server's contract for model {served.model!r} ({served.digest[:19]}) and the one "
+            f"in --repository ({in_repository.digest[:19]}) differ; serve that repository, or "
+            "leave --repository out"
+        )
+    return served
+
+
+def _with_columns(
+    served: Sequence[InputTensor], contract: Contract | None
+) -> tuple[InputTensor, ...]:
+    """Return the served tensors with the columns that the contract gives them."""
+    if contract is None:
+        return tuple(served)
+    promised = {tensor.name: tensor for tensor in contract.inputs}
+    bound = []
+    for tensor in served:
+        match = promised.get(tensor.name)
+        if match is None or (match.datatype, _width(match)) != (tensor.datatype, _width(tensor)):
+            raise ContractError(
+                f"the contract of model {contract.model!r} does not describe input "
+                f"{tensor.name!r} ({tensor.datatype.name} {list(tensor.shape)}) as the server does;"
+                " export the model again"
+            )
+        bound.append(replace(tensor, columns=match.columns))
+    return tuple(bound)
+
+
+def _width(tensor: InputTensor) -> tuple[int, ...]:
+    # A scalar a row is [] in the model and [1] on the wire: the batcher wants a dimension.
+    return () if tensor.shape == (1,) else tensor.shape
+
+
+def _kept(patterns: tuple[str, ...] | None, schema: pa.Schema) -> tuple[str, ...]:
+    if patterns is None:
+        return tuple(schema.names)
+    kept: dict[str, None] = {}
+    for pattern in patterns:
+        names = [name for name in schema.names if name == pattern or fnmatchcase(name, pattern)]
+        if not names:
+            raise InputError(
+                f"--keep {pattern!r} matches no column; the file has {', '.join(schema.names)}"
+            )
+        kept.update(dict.fromkeys(names))
+    return tuple(kept)
+
+
+def _prediction_names(
+    outputs: Sequence[OutputTensor], rename: Mapping[str, str]
+) -> tuple[str, ...]:
+    known = [output.name for output in outputs]
+    for name in rename:
+        if name not in known:
+            raise OptionError(
+                f"--rename names output {name!r}, but the model's outputs are {', '.join(known)}"
+            )
+    return tuple(rename.get(name, name) for name in known)
+
+
+def _batch_rows(asked: int | None, model: ServedModel) -> int:
+    if asked is None:
+        return batch_rows_auto(model.inputs, model.outputs, model.max_batch_size)
+    if model.max_batch_size and asked > model.max_batch_size:
+        raise OptionError(
+            f"--batch-rows {asked} is more than the max_batch_size {model.max_batch_size} of model "
+            f"{model.name!r}; give at most that, or raise it in the model's config.pbtxt"
+        )
+    return asked

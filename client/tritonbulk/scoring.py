@@ -1,0 +1,263 @@
+"""Scoring: the composition of source, server, plan, driver and sink into one run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tritonbulk.codec import RequestEncoder
+from tritonbulk.contract import parse_input_map
+from tritonbulk.dispatch import Limits
+from tritonbulk.dispatch.limits import IN_FLIGHT_PER_ENDPOINT
+from tritonbulk.driver import Driven, Job, drive
+from tritonbulk.errors import InputError, OptionError
+from tritonbulk.options import ScoreOptions
+from tritonbulk.plan import Plan, make_plan
+from tritonbulk.segments import Batch, Segment
+from tritonbulk.session import Servers, connect, read_contract, serve
+from tritonbulk.sink import Sink, check_output, open_sink
+from tritonbulk.source import Source, open_source
+from tritonbulk.transport import ServedModel
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreResult:
+    """What a scoring run did; the fields of ``score --json``.
+
+    Attributes:
+        rows_in: input rows that the run took on.
+        rows_scored: rows that stand in the output, with a prediction or with their error.
+        rows_ok: of these, rows with a prediction.
+        rows_failed: of these, rows with an error.
+        seconds: wall time from parsed options to the last commit, without starting or stopping
+            an embedded server.
+        rows_per_second: ``rows_scored / seconds``.
+        cpu_seconds_client: user and system time of this process over the same span.
+        requests: requests sent, repeated attempts included.
+        batch_rows: rows of a full request.
+        in_flight_max: most requests in flight at one moment.
+        model: the model's name.
+        model_version: the version that answered.
+        endpoints: addresses of the servers.
+        output: the output folder.
+    """
+
+    rows_in: int
+    rows_scored: int
+    rows_ok: int
+    rows_failed: int
+    seconds: float
+    rows_per_second: float
+    cpu_seconds_client: float
+    requests: int
+    batch_rows: int
+    in_flight_max: int
+    model: str
+    model_version: str
+    endpoints: tuple[str, ...]
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """Who is told how a run goes; every function returns at once.
+
+    Attributes:
+        say: told one sentence at a time about what happens before the first row.
+        begin: told how many rows there are.
+        advance: told (rows settled, rows failed) so far, after each answer.
+    """
+
+    say: Callable[[str], None] = lambda _: None
+    begin: Callable[[int], None] = lambda _: None
+    advance: Callable[[int, int], None] = lambda *_: None
+
+
+def score(
+    inputs: str | Path | Sequence[str | Path],
+    *,
+    model: str,
+    out: str | Path,
+    endpoints: Sequence[str] | None = None,
+    repository: str | Path | None = None,
+    **options: Any,
+) -> ScoreResult:
+    """Score Parquet files with a model on Triton and return what was done.
+
+    Without ``endpoints`` an embedded server is started on ``repository`` and stopped after. This
+    is the blocking form of `score_async`, for code without an event loop.
+
+    Args:
+        inputs: one file or several, in output order.
+        model: the model's name.
+        out: output folder: one ``part-NNNNNNNN.parquet`` a segment, rows in input order.
+        endpoints: ``host:port`` of running servers.
+        repository: model repository.
+        options: any other field of `ScoreOptions`; ``input_map`` also takes
+            ``["tensor=column,…"]``.
+
+    Raises:
+        UsageError: nothing was sent; a retry does not help.
+        TritonbulkError: see its class and ``retry_helps``.
+    """
+    return asyncio.run(
+        score_async(
+            inputs, model=model, out=out, endpoints=endpoints, repository=repository, **options
+        )
+    )
+
+
+async def score_async(
+    inputs: str | Path | Sequence[str | Path],
+    *,
+    model: str,
+    out: str | Path,
+    endpoints: Sequence[str] | None = None,
+    repository: str | Path | None = None,
+    **options: Any,
+) -> ScoreResult:
+    """Score as `score` does, in the running event loop."""
+    files = [inputs] if isinstance(inputs, (str, Path)) else inputs
+    input_map = options.pop("input_map", {})
+    if not isinstance(input_map, Mapping):
+        input_map = parse_input_map(input_map)
+    try:
+        checked = ScoreOptions(
+            inputs=tuple(str(file) for file in files),
+            model=model,
+            out=Path(out),
+            endpoints=tuple(endpoints or ()),
+            repository=None if repository is None else Path(repository),
+            input_map=input_map,
+            **options,
+        )
+    except TypeError as error:
+        raise OptionError(f"score() does not know an option: {error}") from error
+    return await run_score(checked)
+
+
+async def run_score(options: ScoreOptions, observer: Observer | None = None) -> ScoreResult:
+    """Carry out one scoring run; see `score` for what it raises."""
+    observer = observer or Observer()
+    watch = _Stopwatch()
+    source = open_source(options.inputs)
+    contract = read_contract(options)
+    check_output(options.out)
+    watch.pause()
+    async with serve(options, observer.say) as servers:
+        watch.resume()
+        async with connect(servers, options, observer.say) as (endpoints, model):
+            plan = make_plan(options, model, source.schema, contract, str(source.paths[0]))
+            if options.limit_rows is None:
+                _check_nulls(source, plan)
+            rows_in = min(source.rows, options.limit_rows or source.rows)
+            observer.begin(rows_in)
+            segments = source.read(options.segment_rows, plan.columns, options.limit_rows)
+            job = make_job(source, segments, model, plan, open_sink(options.out))
+            driven = await drive(
+                job, make_limits(options, plan), endpoints, observer.advance, servers.watch
+            )
+        watch.pause()
+    return _result(options, model, plan, driven, rows_in, watch, servers)
+
+
+def make_job(
+    source: Source,
+    segments: Iterator[tuple[Segment, pa.RecordBatch]],
+    model: ServedModel,
+    plan: Plan,
+    sink: Sink,
+) -> Job:
+    """Return the job that scores ``segments`` of ``source`` into ``sink`` by ``plan``."""
+
+    def name_rows(segment: Segment, batch: Batch) -> str:
+        begin = segment.row_begin + batch.row_begin
+        return f"{source.paths[segment.file_index]}, rows {begin} to {begin + batch.rows - 1}"
+
+    return Job(
+        segments=segments,
+        name_rows=name_rows,
+        encoder=RequestEncoder(model.name, model.version, plan.inputs, plan.outputs),
+        outputs=plan.outputs,
+        names=plan.names,
+        version=model.version,
+        batch_rows=plan.batch_rows,
+        write=lambda index, rows, done: sink.write(index, rows.select(plan.keep), done),
+        close=sink.close,
+    )
+
+
+def make_limits(options: ScoreOptions, plan: Plan) -> Limits:
+    """Return the bounds of what is under way at one moment."""
+    requests_max = options.in_flight_max or IN_FLIGHT_PER_ENDPOINT * max(len(options.endpoints), 1)
+    return Limits(
+        requests_max=requests_max,
+        rows_max=requests_max * plan.batch_rows,
+        max_outage_s=options.max_outage_s,
+        failed_fraction_max=options.failed_fraction_max,
+    )
+
+
+def _check_nulls(source: Source, plan: Plan) -> None:
+    """Refuse nulls that no policy allows before the first row, where statistics tell of them."""
+    for tensor in plan.inputs:
+        for column in tensor.columns:
+            nulls = source.null_count(column.name) if column.null == "refuse" else 0
+            if nulls:
+                raise InputError(
+                    f"column {column.name!r} has {nulls} nulls in {source.paths[0]}"
+                    f"{' and others' if len(source.paths) > 1 else ''}, which tensor "
+                    f"{tensor.name!r} does not take; fill them, or export the model with a policy "
+                    "for them"
+                )
+
+
+def _result(
+    options: ScoreOptions,
+    model: ServedModel,
+    plan: Plan,
+    driven: Driven,
+    rows_in: int,
+    watch: _Stopwatch,
+    servers: Servers,
+) -> ScoreResult:
+    rows_scored = driven.rows_ok + driven.rows_failed
+    return ScoreResult(
+        rows_in=rows_in,
+        rows_scored=rows_scored,
+        rows_ok=driven.rows_ok,
+        rows_failed=driven.rows_failed,
+        seconds=round(watch.wall_s, 6),
+        rows_per_second=round(rows_scored / watch.wall_s, 1),
+        cpu_seconds_client=round(watch.cpu_s, 6),
+        requests=driven.requests,
+        batch_rows=plan.batch_rows,
+        in_flight_max=driven.in_flight_max,
+        model=model.name,
+        model_version=model.version,
+        endpoints=servers.addresses,
+        output=str(options.out),
+    )
+
+
+class _Stopwatch:
+    """Wall and CPU time of this process, without the spans in which it was paused."""
+
+    def __init__(self) -> None:
+        self.wall_s = 0.0
+        self.cpu_s = 0.0
+        self.resume()
+
+    def resume(self) -> None:
+        self._wall_began_s = time.perf_counter()
+        self._cpu_began_s = time.process_time()
+
+    def pause(self) -> None:
+        self.wall_s += time.perf_counter() - self._wall_began_s
+        self.cpu_s += time.process_time() - self._cpu_began_s

@@ -1,0 +1,99 @@
+"""Session: the servers of a run, started or reached, and what they say of the model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+
+from tritonbulk.contract import Contract
+from tritonbulk.errors import InputError, ModelError, UsageError
+from tritonbulk.options import DEFAULT_REPOSITORY, ScoreOptions
+from tritonbulk.transport import Endpoint, ServedModel
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """Where a run sends its requests.
+
+    Attributes:
+        addresses: of the endpoints.
+        headers: sent with every call.
+        watch: raises if an embedded server can no longer serve.
+    """
+
+    addresses: tuple[str, ...]
+    headers: Mapping[str, str]
+    watch: Callable[[], None]
+
+
+@contextlib.asynccontextmanager
+async def serve(options: ScoreOptions, say: Callable[[str], None]) -> AsyncIterator[Servers]:
+    """Give the servers of a run: the endpoints asked for, else an embedded one for its length."""
+    if options.endpoints:
+        yield Servers(options.endpoints, {}, lambda: None)
+        return
+    # Deferred: the embedded server is Linux only, scoring against an endpoint is not.
+    from tritonbulk.server.embedded import EmbeddedTriton  # noqa: PLC0415
+
+    repository = options.repository or DEFAULT_REPOSITORY
+    if not repository.is_dir():
+        raise UsageError(
+            f"model repository {repository} does not exist; name one with --repository, or a "
+            "running server with --endpoint"
+        )
+    if not (repository / options.model).is_dir():
+        names = sorted(entry.name for entry in repository.iterdir() if entry.is_dir())
+        raise UsageError(
+            f"model repository {repository} has no model {options.model!r}; it has "
+            f"{', '.join(names) or 'no models at all'}"
+        )
+    say(f"starting the embedded Triton server on {repository}")
+    async with EmbeddedTriton(
+        repository, models=[options.model], instances=options.instances, say=say
+    ) as server:
+        say(f"serving {options.model} at {server.grpc}")
+        yield Servers((server.grpc,), {}, server.check)
+
+
+@contextlib.asynccontextmanager
+async def connect(
+    servers: Servers, options: ScoreOptions, say: Callable[[str], None]
+) -> AsyncIterator[tuple[list[Endpoint], ServedModel]]:
+    """Give a connection to every server that has the model ready, and the one model they serve.
+
+    Raises:
+        ModelError: a server does not know the model, or two serve different ones; no retry.
+        OutageError: a server is not ready in time; a retry helps once it is.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        endpoints = [
+            await stack.enter_async_context(Endpoint(address, servers.headers))
+            for address in servers.addresses
+        ]
+        described: list[ServedModel] = []
+        for endpoint in endpoints:
+            await endpoint.wait_ready(
+                options.model, options.model_version, options.max_outage_s, say
+            )
+            described.append(await endpoint.describe(options.model, options.model_version))
+        for endpoint, model in zip(endpoints, described, strict=True):
+            if model != described[0]:
+                raise ModelError(
+                    f"{endpoint.address} and {endpoints[0].address} serve different versions or "
+                    f"forms of model {options.model!r}; give one with --model-version"
+                )
+        yield endpoints, described[0]
+
+
+def read_contract(options: ScoreOptions) -> Contract | None:
+    """Return the contract of an explicitly given repository, if it has one for the model."""
+    if options.repository is None:
+        return None
+    path = options.repository / options.model / "contract.json"
+    try:
+        return Contract.from_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error}); check its permissions") from error

@@ -1,0 +1,169 @@
+"""Sink: one immutable part a segment, complete or absent.
+
+A part is written aside, synced, and linked to its name without replacing anything; a crash leaves
+at worst a file in the scratch folder, never half a part. Directly in the output folder stand parts
+alone; everything else is in ``_tritonbulk/``, which readers of data sets skip by its underscore.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tritonbulk.codec import Predictions, prediction_field
+from tritonbulk.codec.predictions import ERROR_COLUMN, STATUS_COLUMN
+from tritonbulk.contract import OutputTensor
+from tritonbulk.errors import OptionError, OutputError, SinkError
+
+OWN_FOLDER = "_tritonbulk"
+"""Folder in the output that holds everything but parts."""
+
+_PART_PATTERN = "part-*.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """Writes the parts of one run into the folder ``out``."""
+
+    out: Path
+
+    def write(self, index: int, kept: pa.RecordBatch, predictions: Predictions) -> Path:
+        """Write segment ``index`` durably and return its part.
+
+        Args:
+            index: of the segment.
+            kept: the input columns that stand before the predictions; may have none.
+            predictions: complete.
+
+        Raises:
+            SinkError: disk full, permission, or the part exists already; a retry helps once the
+                cause is gone.
+        """
+        columns = [*zip(kept.schema, kept.columns, strict=True), *predictions.to_columns()]
+        table = pa.Table.from_arrays(
+            [array for _, array in columns], schema=pa.schema([field for field, _ in columns])
+        )
+        part = self.out / f"part-{index:08d}.parquet"
+        aside = self._scratch / f"{part.name}.{os.getpid()}"
+        with _sink_errors(part):
+            try:
+                _write_synced(table, aside, encoded=kept.schema.names)
+                part.hardlink_to(aside)
+            finally:
+                aside.unlink(missing_ok=True)
+            _sync_folder(self.out)
+        return part
+
+    def close(self) -> None:
+        """Remove the scratch folder, if nothing stands in it."""
+        with contextlib.suppress(OSError):
+            self._scratch.rmdir()
+
+    @property
+    def _scratch(self) -> Path:
+        return self.out / OWN_FOLDER / "tmp"
+
+
+def check_output(out: Path) -> None:
+    """Check that a run may write to ``out``; change nothing.
+
+    Raises:
+        OutputError: the folder holds parts already or is no folder; a retry does not help.
+        SinkError: it cannot be looked at.
+    """
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"output {out} is a file; give a folder")
+    with _sink_errors(out):
+        if next(out.glob(_PART_PATTERN), None) is not None:
+            raise OutputError(
+                f"output folder {out} already holds parts; remove it or give another --out"
+            )
+
+
+def open_sink(out: Path) -> Sink:
+    """Return the sink for an output folder, which is made if it is missing.
+
+    Raises:
+        OutputError: see `check_output`.
+        SinkError: the folder cannot be made.
+    """
+    check_output(out)
+    sink = Sink(out)
+    with _sink_errors(out):
+        (out / OWN_FOLDER / "tmp").mkdir(parents=True, exist_ok=True)
+    return sink
+
+
+def output_schema(
+    keep: Sequence[pa.Field], outputs: Sequence[OutputTensor], names: Sequence[str]
+) -> pa.Schema:
+    """Return the schema of every part.
+
+    Raises:
+        OptionError: two columns would have one name; a retry does not help.
+    """
+    fields = [*keep, *map(prediction_field, outputs, names)]
+    fields += [pa.field(STATUS_COLUMN, pa.int32()), pa.field(ERROR_COLUMN, pa.string())]
+    taken: set[str] = set()
+    for field in fields:
+        if field.name in taken:
+            raise OptionError(
+                f"the output would have two columns named {field.name!r}; rename a prediction with "
+                f"--rename tensor=column, or leave the input column out with --keep"
+            )
+        taken.add(field.name)
+    return pa.schema(fields)
+
+
+def _write_synced(table: pa.Table, path: Path, encoded: Sequence[str]) -> None:
+    """Write ``table`` and force it to the disk; only columns in ``encoded`` get dictionaries.
+
+    Predictions hardly ever repeat, so a dictionary costs five times the writing and saves nothing.
+    """
+    with path.open("xb") as file:
+        pq.write_table(
+            table,
+            file,
+            compression="snappy",
+            use_dictionary=list(encoded) or False,
+            write_page_checksum=True,
+            row_group_size=max(table.num_rows, 1),
+        )
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Force the folder's entries to the disk, where the system lets a folder be opened."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _sink_errors(what: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError as error:
+        raise SinkError(
+            f"{what} appeared while this run was writing it; only one run may write to a folder"
+        ) from error
+    except OSError as error:
+        cause = {
+            errno.ENOSPC: "the disk is full; free some space",
+            errno.EDQUOT: "the disk quota is used up; free some space",
+            errno.EACCES: "permission denied; choose another --out or change its owner",
+            errno.EROFS: "the file system is read-only; choose another --out",
+        }.get(error.errno or 0, f"{error}; mend it")
+        raise SinkError(f"writing {what} failed: {cause}, then run again") from error

@@ -1,0 +1,189 @@
+"""One endpoint: a channel to one server over gRPC, for requests (unary) and for questions.
+
+Requests travel as bytes in both directions: no serializer is registered, so that gRPC passes on
+what the codec made without building a message object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+import grpc.aio
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from tritonbulk.dispatch import Failure, Verdict, judge
+from tritonbulk.errors import ModelError, OutageError
+from tritonbulk.transport.base import AttemptFailedError
+from tritonbulk.transport.served_model import ServedModel, describe
+
+_Answer = TypeVar("_Answer")
+
+QUESTION_TIMEOUT_S = 10.0
+"""Deadline of a question (readiness, metadata, statistics)."""
+
+_POLL_S = 0.25
+"""Pause between two looks at a server that does not answer yet."""
+
+_TELL_AFTER_S = 1.0
+"""Waiting time after which the user is told what is being waited for."""
+
+# Sizes are bounded by the codec, so gRPC's own 4 MiB limit is lifted. Its retries stay off: they
+# stop silently at 256 KiB a request, and the dispatcher must see every attempt. Its reconnect
+# backoff would otherwise grow to two minutes. (grpc.io, core/lib/surface channel arguments)
+_CHANNEL_OPTIONS = (
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+)
+
+
+class Endpoint:
+    """A connection to one server; an async context manager, and a `Transport`.
+
+    Args:
+        address: ``host:port``, or any other gRPC target.
+        headers: sent with every call; keys in lower case.
+    """
+
+    def __init__(self, address: str, headers: Mapping[str, str] | None = None) -> None:
+        self.address = address
+        self._headers = tuple((headers or {}).items())
+        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        self._infer = self._channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._channel.close()
+
+    async def infer(self, request: bytes, timeout_s: float) -> bytes:
+        """See `Transport.infer`."""
+        return await self._call(self._infer(request, timeout=timeout_s, metadata=self._headers))
+
+    async def wait_ready(
+        self, model: str, version: str | None, max_outage_s: float, say: Callable[[str], None]
+    ) -> None:
+        """Return once the server has the model ready; ``say`` is told once if that takes time.
+
+        Raises:
+            OutageError: it does not answer, or is not ready, for ``max_outage_s``; a retry helps
+                once it runs.
+            ModelError: it does not know the model or version; a retry does not help.
+            AuthError: it refuses our credentials; a retry does not help.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + max_outage_s
+        question = service_pb2.ModelReadyRequest(name=model, version=version or "")
+        said, told = "no answer", False
+        while True:
+            try:
+                answer = await self._ask(self._stub.ModelReady, question)
+                if answer.ready:
+                    return
+                said = "the model is not ready"
+                await self._check_known(model, version)
+            except AttemptFailedError as error:
+                said = _check_transient(error.failure, self.address)
+            if loop.time() + _POLL_S > deadline:
+                raise OutageError(
+                    f"{self.address} did not have model {model!r} ready within {max_outage_s:g} s "
+                    f"({said}); check that the server runs there and serves it"
+                )
+            if not told and loop.time() > deadline - max_outage_s + _TELL_AFTER_S:
+                say(f"waiting up to {max_outage_s:g} s for {self.address} ({said})")
+                told = True
+            await asyncio.sleep(_POLL_S)
+
+    async def describe(self, model: str, version: str | None) -> ServedModel:
+        """Return what the server says of the model.
+
+        Raises:
+            ModelError: it does not know it, or it cannot be scored by rows; no retry.
+            OutageError: the server stopped answering; a retry may help.
+        """
+        try:
+            metadata = await self._ask(
+                self._stub.ModelMetadata,
+                service_pb2.ModelMetadataRequest(name=model, version=version or ""),
+            )
+            config = await self._config(model, version)
+        except AttemptFailedError as error:
+            raise OutageError(
+                f"{self.address} stopped answering ({error}); check the server, then run again"
+            ) from error
+        return describe(metadata, config, version)
+
+    async def statistics(self, model: str, version: str) -> service_pb2.ModelStatistics | None:
+        """Return the model's counters since it was loaded; None if the server does not tell."""
+        question = service_pb2.ModelStatisticsRequest(name=model, version=version)
+        try:
+            answer = await self._ask(self._stub.ModelStatistics, question)
+        except AttemptFailedError:
+            return None
+        return answer.model_stats[0] if answer.model_stats else None
+
+    async def _config(
+        self, model: str, version: str | None
+    ) -> service_pb2.ModelConfigResponse | None:
+        question = service_pb2.ModelConfigRequest(name=model, version=version or "")
+        try:
+            return await self._ask(self._stub.ModelConfig, question)
+        except AttemptFailedError as error:
+            # Other servers of the protocol lack the call; a restricted one keeps it to itself.
+            if error.failure.status == "UNIMPLEMENTED" or "restricted" in error.failure.text:
+                return None
+            raise
+
+    async def _check_known(self, model: str, version: str | None) -> None:
+        """Raise if the server says that it has no such model (which "not ready" alone does not)."""
+        question = service_pb2.ModelMetadataRequest(name=model, version=version or "")
+        try:
+            await self._ask(self._stub.ModelMetadata, question)
+        except AttemptFailedError as error:
+            said = error.failure
+            if said.status == "NOT_FOUND" and "no available versions" not in said.text:
+                raise ModelError(
+                    f"{self.address} does not serve {_called(model, version)} ({said.text}); "
+                    "check the name, or load it"
+                ) from error
+            _check_transient(said, self.address)
+
+    async def _ask(self, method: Any, question: object) -> Any:
+        return await self._call(
+            method(question, timeout=QUESTION_TIMEOUT_S, metadata=self._headers)
+        )
+
+    async def _call(self, call: Awaitable[_Answer]) -> _Answer:
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            code = error.code()
+            text = " ".join((error.details() or "").split())
+            raise AttemptFailedError(Failure(code.value[0], code.name, text)) from error
+
+
+def _called(model: str, version: str | None) -> str:
+    return f"model {model!r}" + (f" version {version}" if version else "")
+
+
+def _check_transient(failure: Failure, address: str) -> str:
+    """Return the failure's words if waiting may help; else raise what it means."""
+    verdict, error = judge(failure)
+    if verdict is Verdict.STOP and error is not None:
+        raise type(error)(f"{address}: {error}")
+    return f"{failure.status}: {failure.text}"

@@ -1,0 +1,91 @@
+"""What a server says of one model, made from its metadata and, where it tells it, its config."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tritonclient.grpc import service_pb2
+
+from tritonbulk.contract import (
+    CONTRACT_PARAMETER,
+    Contract,
+    InputTensor,
+    OutputTensor,
+    datatype,
+)
+from tritonbulk.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One version of one model, as a server describes it.
+
+    Attributes:
+        name: the model's name.
+        version: the version that requests pin; "" if the server names none.
+        max_batch_size: rows a request may have; 0 if the server states no limit.
+        inputs: input tensors with the shape of one row; optional ones are left out.
+        outputs: output tensors with the shape of one row.
+        contract: from the model's configuration; None if it carries none.
+    """
+
+    name: str
+    version: str
+    max_batch_size: int
+    inputs: tuple[InputTensor, ...]
+    outputs: tuple[OutputTensor, ...]
+    contract: Contract | None
+
+
+def describe(
+    metadata: service_pb2.ModelMetadataResponse,
+    config: service_pb2.ModelConfigResponse | None,
+    version: str | None,
+) -> ServedModel:
+    """Return the model that a server described.
+
+    Args:
+        metadata: answer to ModelMetadata.
+        config: answer to ModelConfig; None where the server does not know the call.
+        version: the version asked for; None takes the newest that is ready.
+
+    Raises:
+        ModelError: the model cannot be scored by rows; a retry does not help.
+    """
+    settings = config.config if config is not None else None
+    if settings is not None and settings.model_transaction_policy.decoupled:
+        raise ModelError(
+            f"model {metadata.name!r} is decoupled (any number of answers a request), which cannot "
+            "be scored row by row; serve a version of it that answers once"
+        )
+    optional = {entry.name for entry in settings.input if entry.optional} if settings else set()
+    inputs = [tensor for tensor in metadata.inputs if tensor.name not in optional]
+    for tensor in (*inputs, *metadata.outputs):
+        if not tensor.shape or tensor.shape[0] != -1:
+            raise ModelError(
+                f"tensor {tensor.name!r} of model {metadata.name!r} has no batch dimension (shape "
+                f"{list(tensor.shape)}); export the model with a dynamic first dimension"
+            )
+    return ServedModel(
+        name=metadata.name,
+        version=version or _newest(metadata.versions),
+        max_batch_size=settings.max_batch_size if settings is not None else 0,
+        inputs=tuple(InputTensor(t.name, datatype(t.datatype), tuple(t.shape[1:])) for t in inputs),
+        outputs=tuple(
+            OutputTensor(t.name, datatype(t.datatype), tuple(t.shape[1:])) for t in metadata.outputs
+        ),
+        contract=_contract(settings),
+    )
+
+
+def _newest(versions: Sequence[str]) -> str:
+    numbered = [version for version in versions if version.isdecimal()]
+    return max(numbered, key=int, default=versions[-1] if versions else "")
+
+
+def _contract(settings: object) -> Contract | None:
+    parameters = getattr(settings, "parameters", {})
+    if CONTRACT_PARAMETER not in parameters:
+        return None
+    return Contract.from_json(parameters[CONTRACT_PARAMETER].string_value)
