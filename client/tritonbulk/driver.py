@@ -8,10 +8,9 @@ state; tasks and threads only report to it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
@@ -173,7 +172,7 @@ class _Driver:
             while not (self._exhausted and not self._open):
                 if self._may_read():
                     self._reading = True
-                    self._report(self._read(reader))
+                    self._report(self._read, reader)
                 self._carry_out(self._dispatch.step(self._clock()), writer)
                 event = await self._next_event()
                 if event is not None:
@@ -221,7 +220,7 @@ class _Driver:
         for action in actions:
             match action:
                 case Send():
-                    self._report(self._attempt(action))
+                    self._report(self._attempt, action)
                 case FailRows(batch, failure):
                     self._open[batch.segment].predictions.fail(
                         batch.row_begin, batch.rows, failure.code, failure.text
@@ -234,13 +233,13 @@ class _Driver:
         """Report progress after some rows of a segment were settled; write it if all were."""
         self._observe(self._dispatch.rows_ok, self._dispatch.rows_failed)
         if self._open[index].predictions.complete:
-            self._report(self._write(self._open[index], writer))
+            self._report(self._write, self._open[index], writer)
 
-    def _report(self, work: Coroutine[Any, Any, _Event]) -> None:
+    def _report(self, work: Callable[..., Awaitable[_Event]], *given: object) -> None:
         """Run ``work`` as a task whose result becomes an event."""
 
         async def run() -> None:
-            self._events.put_nowait(await work)
+            self._events.put_nowait(await work(*given))
 
         self._tasks.create_task(run())
 

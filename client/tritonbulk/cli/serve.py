@@ -70,8 +70,8 @@ def command(
         signal.signal(number, _stop)
     try:
         with triton:
-            _print_endpoints(triton, as_json=as_json)
             ready = True
+            _print_endpoints(triton, as_json=as_json)
             while True:
                 time.sleep(CHECK_EVERY_S)
                 triton.check()

@@ -1,0 +1,90 @@
+"""Test doubles that are part of the product: a server without a network, with scripted faults.
+
+Use them to test code that is built on tritonbulk. Where the server's behaviour itself matters, use
+`EmbeddedTriton`, which is the real one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from tritonclient.grpc import service_pb2
+from tritonclient.utils import (
+    np_to_triton_dtype,
+    serialize_byte_tensor,
+    triton_to_np_dtype,
+)
+
+from tritonbulk.dispatch import Failure
+from tritonbulk.transport import AttemptFailedError
+
+Tensors = Mapping[str, npt.NDArray[np.generic]]
+
+
+class ScriptedTransport:
+    """A transport whose model is a function, and whose first answers may be failures.
+
+    Args:
+        model: input tensors by name → output tensors by name.
+        faults: what happens to the first attempts, in the order in which they arrive: a `Failure`
+            is what they fail with, None lets the model answer. Later attempts are answered.
+        delay_s: seconds that every answer takes.
+
+    Attributes:
+        requests: every request that arrived, decoded.
+        in_flight_max: most requests under way at one moment.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[Tensors], Tensors],
+        faults: Sequence[Failure | None] = (),
+        delay_s: float = 0.0,
+    ) -> None:
+        self._model = model
+        self._faults = list(faults)
+        self._delay_s = delay_s
+        self._in_flight = 0
+        self.requests: list[service_pb2.ModelInferRequest] = []
+        self.in_flight_max = 0
+
+    async def infer(self, request: bytes, timeout_s: float) -> bytes:
+        """See `tritonbulk.transport.Transport.infer`."""
+        message = service_pb2.ModelInferRequest.FromString(request)
+        self.requests.append(message)
+        fault = self._faults.pop(0) if self._faults else None
+        self._in_flight += 1
+        self.in_flight_max = max(self.in_flight_max, self._in_flight)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.sleep(self._delay_s)
+        except TimeoutError:
+            raise AttemptFailedError(Failure(4, "DEADLINE_EXCEEDED", "Deadline Exceeded")) from None
+        finally:
+            self._in_flight -= 1
+        if fault is not None:
+            raise AttemptFailedError(fault)
+        return encode_answer(message.model_version, self._model(decode_tensors(message)))
+
+
+def decode_tensors(request: service_pb2.ModelInferRequest) -> dict[str, npt.NDArray[np.generic]]:
+    """Return the numeric input tensors of a request, by name."""
+    return {
+        tensor.name: np.frombuffer(raw, triton_to_np_dtype(tensor.datatype)).reshape(tensor.shape)
+        for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
+    }
+
+
+def encode_answer(version: str, outputs: Tensors) -> bytes:
+    """Return the serialized answer that carries ``outputs``, as tritonserver would."""
+    response = service_pb2.ModelInferResponse(model_version=version)
+    for name, tensor in outputs.items():
+        response.outputs.add(
+            name=name, datatype=np_to_triton_dtype(tensor.dtype), shape=tensor.shape
+        )
+        raw = serialize_byte_tensor(tensor).item() if tensor.dtype == object else tensor.tobytes()
+        response.raw_output_contents.append(raw)
+    return bytes(response.SerializeToString())

@@ -1,0 +1,130 @@
+"""The codec says to the byte what tritonclient says, and reads what a server writes."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from tritonclient.grpc import InferInput, service_pb2
+
+from tritonbulk.codec import Predictions, RequestEncoder, decode_response
+from tritonbulk.contract import Column, InputTensor, OutputTensor, datatype
+from tritonbulk.errors import AnswerError
+from tritonbulk.testing import encode_answer
+
+NUMERIC = [
+    "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
+    "FP16", "FP32", "FP64",
+]  # fmt: skip
+
+
+def arrays(name, shape):
+    dtype = datatype(name).numpy
+    return hnp.arrays(dtype, shape, elements=hnp.from_dtype(dtype, allow_subnormal=False))
+
+
+def request_of(tensor, batch):
+    encoder = RequestEncoder("m", "7", [tensor], [OutputTensor("y", datatype("FP32"), ())])
+    return service_pb2.ModelInferRequest.FromString(encoder.encode(batch))
+
+
+@given(st.data(), st.sampled_from(NUMERIC), st.integers(1, 5), st.integers(1, 4))
+def test_scalar_columns_become_the_bytes_that_tritonclient_sends(data, name, rows, width):
+    values = data.draw(arrays(name, (rows, width)))
+    names = [f"f{i}" for i in range(width)]
+    columns = {n: pa.array(np.ascontiguousarray(values[:, i])) for i, n in enumerate(names)}
+    tensor = InputTensor("x", datatype(name), (width,), tuple(Column(n) for n in names))
+
+    request = request_of(tensor, pa.record_batch(columns))
+
+    theirs = InferInput("x", [rows, width], name)
+    theirs.set_data_from_numpy(values)
+    assert request.model_name == "m"
+    assert request.model_version == "7"
+    assert request.inputs[0] == theirs._get_tensor()
+    assert list(request.raw_input_contents) == [theirs._get_content()]
+    assert [output.name for output in request.outputs] == ["y"]
+
+
+@given(st.data(), st.sampled_from(NUMERIC), st.integers(1, 4))
+def test_a_fixed_size_list_column_becomes_the_whole_row(data, name, rows):
+    values = data.draw(arrays(name, (rows, 2, 3)))
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), 6)
+    tensor = InputTensor("x", datatype(name), (2, 3), (Column("v"),))
+
+    request = request_of(tensor, pa.record_batch({"v": lists}))
+
+    assert list(request.inputs[0].shape) == [rows, 2, 3]
+    assert list(request.raw_input_contents) == [values.tobytes()]
+
+
+@given(st.lists(st.text(), min_size=1, max_size=6))
+def test_text_becomes_the_bytes_that_tritonclient_sends(texts):
+    tensor = InputTensor("s", datatype("BYTES"), (1,), (Column("s"),))
+
+    request = request_of(tensor, pa.record_batch({"s": pa.array(texts, pa.string())}))
+
+    theirs = InferInput("s", [len(texts), 1], "BYTES")
+    theirs.set_data_from_numpy(np.array([[t.encode()] for t in texts], dtype=object))
+    assert list(request.raw_input_contents) == [theirs._get_content()]
+
+
+@given(st.data(), st.sampled_from(NUMERIC), st.integers(1, 4))
+def test_an_answer_comes_back_as_it_was(data, name, rows):
+    values = data.draw(arrays(name, (rows, 2)))
+    output = OutputTensor("y", datatype(name), (2,))
+
+    (tensor,) = decode_response(encode_answer("7", {"y": values}), [output], rows, "7")
+
+    assert tensor.tobytes() == values.tobytes()
+    assert tensor.shape == values.shape
+
+
+@given(st.lists(st.text(), min_size=1, max_size=5))
+def test_text_in_an_answer_becomes_a_text_column(texts):
+    output = OutputTensor("y", datatype("BYTES"), (1,))
+    values = np.array([[t.encode()] for t in texts], dtype=object)
+
+    tensors = decode_response(encode_answer("", {"y": values}), [output], len(texts), "")
+    predictions = Predictions(len(texts), [output], ["y"])
+    predictions.put(0, tensors)
+
+    assert predictions.to_columns()[0][1].to_pylist() == texts
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_a_wrong_answer_and_nothing_worse(data):
+    output = OutputTensor("y", datatype("FP32"), (1,))
+    with pytest.raises(AnswerError):
+        decode_response(data, [output], 3, "1")
+
+
+@given(st.data(), st.integers(1, 4))
+def test_a_truncated_answer_is_refused(data, rows):
+    values = data.draw(arrays("FP32", (rows, 2)))
+    whole = encode_answer("1", {"y": values})
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    with pytest.raises(AnswerError):
+        decode_response(whole[:cut], [OutputTensor("y", datatype("FP32"), (2,))], rows, "1")
+
+
+@given(st.permutations(range(4)), st.sets(st.integers(0, 3), max_size=3))
+def test_predictions_take_batches_in_any_order_and_failed_rows_are_null(order, failed):
+    output = OutputTensor("y", datatype("INT32"), (2,))
+    predictions = Predictions(8, [output], ["y"])
+    for batch in order:
+        assert not predictions.complete
+        if batch in failed:
+            predictions.fail(batch * 2, 2, 13, "no")
+        else:
+            rows = np.arange(batch * 4, batch * 4 + 4, dtype=np.int32).reshape(2, 2)
+            predictions.put(batch * 2, [rows])
+    assert predictions.complete
+    assert predictions.rows_failed == 2 * len(failed)
+    y, status, error = (array.to_pylist() for _, array in predictions.to_columns())
+    for row in range(8):
+        is_failed = row // 2 in failed
+        assert y[row] == (None if is_failed else [row * 2, row * 2 + 1])
+        assert status[row] == (13 if is_failed else 0)
+        assert error[row] == ("no" if is_failed else None)

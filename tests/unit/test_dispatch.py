@@ -1,0 +1,130 @@
+"""The dispatcher's ends, and what servers' words mean."""
+
+import pytest
+
+from tritonbulk.contract import InputTensor, OutputTensor, datatype
+from tritonbulk.dispatch import (
+    Abort,
+    Dispatch,
+    FailRows,
+    Failure,
+    Limits,
+    Verdict,
+    batch_rows_auto,
+    judge,
+)
+from tritonbulk.dispatch.policy import ANSWER_STATUS
+from tritonbulk.errors import (
+    AnswerError,
+    AuthError,
+    FailureLimitError,
+    ModelError,
+    OutageError,
+    ServerGoneError,
+)
+from tritonbulk.segments import Batch
+
+DOWN = Failure(14, "UNAVAILABLE", "failed to connect to all addresses")
+BAD = Failure(13, "INTERNAL", "ValueError: no")
+
+
+def test_an_outage_ends_the_run_after_its_time_and_not_before():
+    dispatch = Dispatch(Limits(1, 100, max_outage_s=10.0), 1, now_s=0.0)
+    dispatch.add([Batch(0, 0, 4)])
+    now = 0.0
+    while now < 9.9:
+        (send,) = dispatch.step(now)
+        dispatch.failed(send.request_id, DOWN, now)
+        now = dispatch.wake_s
+    (abort,) = dispatch.step(max(now, 10.0))
+    assert isinstance(abort, Abort)
+    assert isinstance(abort.error, OutageError)
+    assert "failed to connect" in str(abort.error)
+
+
+def test_an_answer_ends_an_outage():
+    dispatch = Dispatch(Limits(2, 100, max_outage_s=10.0), 1, now_s=0.0)
+    dispatch.add([Batch(0, 0, 4), Batch(0, 4, 4)])
+    first, second = dispatch.step(0.0)
+    dispatch.failed(first.request_id, DOWN, 8.0)
+    dispatch.succeeded(second.request_id, 9.0)
+    (again,) = dispatch.step(12.0)
+    assert again.batch == first.batch
+
+
+def test_a_row_that_fails_alone_is_failed_and_its_neighbours_are_not():
+    dispatch = Dispatch(Limits(1, 100, 900.0), 1, 0.0)
+    dispatch.add([Batch(0, 0, 8)])
+    failed, sent = [], 0
+    while not dispatch.idle:
+        for action in dispatch.step(0.0):
+            sent += 1
+            rows = range(action.batch.row_begin, action.batch.row_begin + action.batch.rows)
+            if 5 in rows:
+                done = dispatch.failed(action.request_id, BAD, 0.0)
+                failed += [a.batch for a in done if isinstance(a, FailRows)]
+            else:
+                dispatch.succeeded(action.request_id, 0.0)
+    assert failed == [Batch(0, 5, 1)]
+    assert (dispatch.rows_ok, dispatch.rows_failed) == (7, 1)
+    assert sent == 7, "two requests a halving, and the whole"
+
+
+def test_too_many_failed_rows_stop_the_run():
+    dispatch = Dispatch(Limits(1, 1000, 900.0, failed_rows_min=2, failed_fraction_max=0.01), 1, 0)
+    dispatch.add([Batch(0, row, 1) for row in range(5)])
+    ends = []
+    for _ in range(3):
+        (send,) = dispatch.step(0.0)
+        ends = dispatch.failed(send.request_id, BAD, 0.0)
+    assert isinstance(ends[-1], Abort)
+    assert isinstance(ends[-1].error, FailureLimitError)
+    assert "3 of 3 rows failed" in str(ends[-1].error)
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "verdict", "error"),
+    [
+        ("UNAVAILABLE", "Exceeds maximum queue size", Verdict.RETRY, None),
+        ("UNAVAILABLE", "Socket closed", Verdict.RETRY, None),
+        ("UNAVAILABLE", "This protocol is restricted, expecting", Verdict.STOP, AuthError),
+        ("UNAVAILABLE", "Tls handshake failed: CERTIFICATE_VERIFY_FAILED", Verdict.STOP, AuthError),
+        ("NOT_FOUND", "unknown model: 'm' has no available versions", Verdict.RETRY, None),
+        ("NOT_FOUND", "Request for unknown model: 'm' is not found", Verdict.STOP, ModelError),
+        ("UNIMPLEMENTED", "decoupled", Verdict.STOP, ModelError),
+        ("INTERNAL", "Stub process 'm_0_0' is not healthy.", Verdict.STOP, ServerGoneError),
+        ("INTERNAL", "Failed to process the request(s)", Verdict.SUSPECT, None),
+        ("INVALID_ARGUMENT", "unexpected shape for input 'x'", Verdict.SUSPECT, None),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", Verdict.RETRY, None),
+        ("DATA_LOSS", "anything new", Verdict.SUSPECT, None),
+        (ANSWER_STATUS, "output 'y' came as FP64", Verdict.STOP, AnswerError),
+    ],
+)  # fmt: skip
+def test_what_servers_say_is_understood(status, text, verdict, error):
+    found, raised = judge(Failure(1, status, text))
+    assert found is verdict
+    assert type(raised) is (type(None) if error is None else error)
+    if raised is not None:
+        assert text in str(raised)
+
+
+def tensor(kind, shape):
+    return InputTensor("x", datatype(kind), shape)
+
+
+OUT = (OutputTensor("y", datatype("FP32"), ()),)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "max_batch_size", "rows"),
+    [
+        ([tensor("FP32", (64,))], 4096, 4096),
+        ([tensor("FP32", (3, 224, 224))], 4096, 27),  # 16 MiB / 602,112 bytes
+        ([tensor("FP32", (64,))], 0, 1024),
+        ([tensor("FP32", (10**8,))], 64, 1),
+        ([tensor("BYTES", ())], 10**6, 65_536),
+        ([tensor("FP32", (-1,))], 10**5, 16_384),
+    ],
+)
+def test_batch_rows_follow_from_the_model_alone(inputs, max_batch_size, rows):
+    assert batch_rows_auto(inputs, OUT, max_batch_size) == rows

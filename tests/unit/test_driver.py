@@ -1,0 +1,197 @@
+"""The driver over a scripted server: every row once, in order, whatever happens on the way."""
+
+import asyncio
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tritonbulk.codec import RequestEncoder
+from tritonbulk.contract import Column, InputTensor, OutputTensor, datatype
+from tritonbulk.dispatch import Failure, Limits
+from tritonbulk.driver import Job, drive
+from tritonbulk.errors import AnswerError, InputError, OutageError, ServerGoneError, SinkError
+from tritonbulk.segments import plan_segments
+from tritonbulk.testing import ScriptedTransport
+
+X = InputTensor("x", datatype("FP32"), (1,), (Column("x"),))
+Y = OutputTensor("y", datatype("FP32"), (1,))
+BUSY = Failure(14, "UNAVAILABLE", "Exceeds maximum queue size")
+
+
+def double(tensors):
+    return {"y": tensors["x"] * 2}
+
+
+class Run:
+    """A job over ``rows`` rows whose parts are kept in memory."""
+
+    def __init__(self, rows=1000, segment_rows=100, batch_rows=16, values=None):
+        self.values = np.arange(rows, dtype=np.float32) if values is None else values
+        self.parts = {}
+        self.read = 0
+        self.progress = []
+        self.rows = rows
+        self.segment_rows = segment_rows
+        self.batch_rows = batch_rows
+        self.closed = False
+
+    def segments(self):
+        for segment in plan_segments([self.rows], self.segment_rows):
+            self.read += 1
+            column = pa.array(self.values[segment.row_begin : segment.row_begin + segment.rows])
+            yield segment, pa.record_batch({"x": column})
+
+    def write(self, index, rows, predictions):
+        assert index not in self.parts, "a segment is written once"
+        self.parts[index] = [array.to_pylist() for _, array in predictions.to_columns()]
+
+    def close(self):
+        self.closed = True
+
+    def drive(self, *transports, in_flight=4, watch=lambda: None, **limits):
+        job = Job(
+            segments=self.segments(),
+            name_rows=lambda s, b: f"in.parquet, rows from {s.row_begin + b.row_begin}",
+            encoder=RequestEncoder("m", "1", [X], [Y]),
+            outputs=(Y,),
+            names=("y",),
+            version="1",
+            batch_rows=self.batch_rows,
+            write=self.write,
+            close=self.close,
+        )
+        bounds = Limits(in_flight, 10**6, **{"max_outage_s": 60.0, **limits})
+        observe = lambda ok, failed: self.progress.append(ok + failed)  # noqa: E731
+        return asyncio.run(drive(job, bounds, transports, observe, watch))
+
+    def column(self, position=0):
+        return [value for index in sorted(self.parts) for value in self.parts[index][position]]
+
+
+def test_every_row_is_scored_once_in_order():
+    run, server = Run(), ScriptedTransport(double)
+    done = run.drive(server)
+    assert run.column() == [2.0 * row for row in range(1000)]
+    assert (done.rows_ok, done.rows_failed) == (1000, 0)
+    assert done.requests == len(server.requests) == 70
+    assert server.in_flight_max == done.in_flight_max == 4
+    assert run.progress == sorted(run.progress)
+    assert run.progress[-1] == 1000
+    assert run.closed
+
+
+def test_refused_requests_are_sent_again():
+    run, server = Run(rows=100), ScriptedTransport(double, faults=[BUSY, None, BUSY])
+    done = run.drive(server)
+    assert run.column() == [2.0 * row for row in range(100)]
+    assert done.requests == 7 + 2
+
+
+def test_two_endpoints_share_the_requests():
+    run, servers = Run(), [ScriptedTransport(double, delay_s=0.001) for _ in range(2)]
+    run.drive(*servers)
+    assert run.column() == [2.0 * row for row in range(1000)]
+    assert all(len(server.requests) >= 20 for server in servers)
+
+
+def test_a_row_that_the_model_rejects_stands_in_the_output_with_its_error():
+    def picky(tensors):
+        return double(tensors)
+
+    class Picky(ScriptedTransport):
+        async def infer(self, request, timeout_s):
+            if np.float32(500).tobytes() in request:
+                self._faults = [Failure(13, "INTERNAL", "ValueError: five hundred")]
+            return await super().infer(request, timeout_s)
+
+    run = Run()
+    done = run.drive(Picky(picky), in_flight=1)
+    assert (done.rows_ok, done.rows_failed) == (999, 1)
+    assert run.column() == [None if row == 500 else 2.0 * row for row in range(1000)]
+    assert [row for row, status in enumerate(run.column(1)) if status] == [500]
+    assert run.column(2)[500] == "ValueError: five hundred"
+
+
+def test_memory_holds_few_segments_however_many_there_are():
+    seen = []
+    run = Run(rows=5000, segment_rows=50)
+    original = run.write
+
+    def write(index, rows, predictions):
+        seen.append(run.read - len(run.parts))
+        original(index, rows, predictions)
+
+    run.write = write
+    run.drive(ScriptedTransport(double))
+    assert len(run.parts) == 100
+    assert max(seen) <= 5
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda t: {"y": t["x"][:-1]}, "for 16 rows"),
+        (lambda t: {"y": t["x"].astype(np.float64)}, "came as FP64"),
+        (lambda t: {"z": t["x"]}, "lacks output 'y'"),
+        (lambda t: {"y": t["x"].reshape(-1)}, "came with shape"),
+    ],
+)
+def test_a_wrong_answer_stops_the_run_and_is_not_written(answer, message):
+    run = Run()
+    with pytest.raises(AnswerError, match=message):
+        run.drive(ScriptedTransport(answer))
+    assert run.parts == {}
+
+
+def test_another_version_of_the_model_is_a_wrong_answer():
+    run, server = Run(), ScriptedTransport(double)
+    original = server.infer
+
+    async def infer(request, timeout_s):
+        return (await original(request, timeout_s)).replace(b"\x12\x011", b"\x12\x012")
+
+    server.infer = infer
+    with pytest.raises(AnswerError, match="version '2'"):
+        run.drive(server)
+
+
+def test_a_bad_value_names_file_and_rows():
+    values = np.arange(100, dtype=np.float64)
+    values[50] = 1e300
+    with pytest.raises(InputError, match=r"in.parquet, rows from 48: .*at row 2, which overflows"):
+        Run(rows=100, values=values).drive(ScriptedTransport(double))
+
+
+def test_silence_ends_the_run_after_the_allowed_outage():
+    down = Failure(14, "UNAVAILABLE", "failed to connect")
+    with pytest.raises(OutageError, match="failed to connect"):
+        Run().drive(ScriptedTransport(double, faults=[down] * 1000), max_outage_s=0.5)
+
+
+def test_a_sink_that_fails_stops_the_run_with_its_own_error():
+    run = Run()
+
+    def write(index, rows, predictions):
+        raise SinkError("the disk is full")
+
+    run.write = write
+    with pytest.raises(SinkError, match="disk is full"):
+        run.drive(ScriptedTransport(double))
+    assert not run.closed
+
+
+def test_a_dead_embedded_server_stops_the_run(monkeypatch):
+    monkeypatch.setattr("tritonbulk.driver.WATCH_S", 0.05)
+
+    def watch():
+        raise ServerGoneError("it died")
+
+    with pytest.raises(ServerGoneError, match="it died"):
+        Run().drive(ScriptedTransport(double, delay_s=0.5), watch=watch)
+
+
+def test_nothing_to_score_is_done_at_once():
+    run, server = Run(rows=0), ScriptedTransport(double)
+    assert run.drive(server).rows_ok == 0
+    assert server.requests == []
