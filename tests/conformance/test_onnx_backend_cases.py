@@ -227,10 +227,9 @@ def compare(given: np.ndarray, expected: np.ndarray, rtol: float) -> None:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    options = {"models": (), "model_control": "explicit", "stop_deadline_s": 0}
-    repository = tmp_path / "empty"
-    repository.mkdir()
-    with EmbeddedTriton(repository, **options) as triton:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with EmbeddedTriton(empty, models=(), model_control="explicit", stop_deadline_s=0) as triton:
         yield Server(triton)
 
 

@@ -47,12 +47,6 @@ instance_group { count: 1 kind: KIND_CPU }
 """
 
 
-@pytest.fixture(autouse=True)
-def _live(request: pytest.FixtureRequest) -> None:
-    """Refuse a live test without its marker, so that `-m "not live"` is what it says."""
-    assert request.node.get_closest_marker("live"), "tests in tests/live carry the marker live"
-
-
 def _write_double(entry: Path, config: str | None = "instance_group { count: 1 }\n") -> Path:
     """Write a model entry that doubles FP32 [n, 4], with a configuration or none."""
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in "xy"]

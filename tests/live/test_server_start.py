@@ -241,7 +241,7 @@ def stub_without_its_library(home: environment.EnvironmentInfo) -> Path:
 def test_a_stub_that_cannot_be_loaded_is_found_before_the_start(tmp_path: Path) -> None:
     with environment.in_use(print) as home:
         variables = backends.server_environment(home, tmp_path)
-        with pytest.raises(PlatformError, match="cannot load libpython3.8.so.1.0"):
+        with pytest.raises(PlatformError, match=r"cannot load libpython3\.8\.so\.1\.0"):
             backends.preflight(stub_without_its_library(home), variables)
 
 

@@ -27,18 +27,15 @@ class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return sorted(_entry_points())
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002
+        cmd_name: str,
+    ) -> click.Command | None:
         found = _entry_points().get(cmd_name)
         if found is None:
             return None
-        try:
-            command = found.load()
-        except ModuleNotFoundError as error:
-            extra = "export-onnx" if cmd_name == "export" else "all"
-            ctx.fail(
-                f"'{cmd_name}' needs the package {error.name!r}; "
-                f"install it with: pip install 'tritonbulk[{extra}]'"
-            )
+        command = found.load()
         if not isinstance(command, click.Command):
             raise TypeError(f"entry point {cmd_name} of {_GROUP} is no click command")
         return command
@@ -81,6 +78,7 @@ def main() -> NoReturn:
 
 
 def _terminate(_signal: int, _frame: object) -> NoReturn:
+    _complain("terminated")
     raise SystemExit(143)
 
 

@@ -30,6 +30,7 @@ from tritonbulk.server.interpreter import (
 from tritonbulk.server.locks import locked
 
 Say = Callable[[str], None]
+REQUIREMENTS = Path(__file__).parent / "requirements"
 MARKER = "tritonbulk-environment.json"
 WAIT_DEADLINE_S = 1800.0
 FREE_BYTES_MIN = 700 * 2**20
@@ -248,7 +249,7 @@ def _path(python: str) -> Path:
 
 
 def _requirements(python: str) -> Path:
-    return Path(__file__).parent / "requirements" / f"py{python.replace('.', '')}.txt"
+    return REQUIREMENTS / f"py{python.replace('.', '')}.txt"
 
 
 def _site_packages(folder: Path, python: str) -> Path:

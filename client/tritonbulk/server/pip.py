@@ -12,16 +12,21 @@ from tritonbulk.errors import InstallError
 VENV_DEADLINE_S = 120.0
 PIP_DEADLINE_S = 1800.0
 
+NO_NETWORK = (
+    "the package index cannot be reached: check the network and pip's settings, or use "
+    "`tritonbulk server install --wheelhouse`"
+)
 CAUSES = (
     ("No space left on device", "the disk is full: make room or set TRITONBULK_CACHE"),
     (
         "DO NOT MATCH THE HASHES",
         "a wheel is not the pinned one: check the package index or the wheelhouse",
     ),
-    ("NewConnectionError", "there is no network: see `tritonbulk server install --wheelhouse`"),
-    ("name resolution", "there is no network: see `tritonbulk server install --wheelhouse`"),
+    ("NewConnectionError", NO_NETWORK),
+    ("NameResolutionError", NO_NETWORK),
+    ("ConnectTimeout", NO_NETWORK),
+    ("ProxyError", NO_NETWORK),
     ("ReadTimeout", "the network is too slow: try again"),
-    ("ConnectTimeout", "there is no network: see `tritonbulk server install --wheelhouse`"),
     ("Permission denied", "the cache folder cannot be written: set TRITONBULK_CACHE"),
 )
 """What pip prints → what it means for the user; the first that is found counts."""

@@ -116,7 +116,8 @@ def override(config: Any, overrides: Overrides) -> None:
                 group.kind = group.KIND_CPU
                 group.ClearField("gpus")
         accelerators = config.optimization.execution_accelerators
-        accelerators.ClearField("gpu_execution_accelerator")
+        if accelerators.gpu_execution_accelerator:  # clearing an empty field would still add it
+            accelerators.ClearField("gpu_execution_accelerator")
     if overrides.instances is not None:
         for group in config.instance_group or [config.instance_group.add()]:
             group.count = overrides.instances

@@ -1,0 +1,126 @@
+"""``config.pbtxt``: what Triton is told about an entry, by protobuf and never by string templates.
+
+Why each field has its value:
+
+- ``backend`` and ``default_model_filename`` are explicit: Triton's guess looks at the first folder.
+- ``dynamic_batching`` is there even though tritonbulk sends full batches: it gives the queue, and
+  merges the small requests of others. No preferred sizes and no delay: what waits goes at once.
+- The queue is bounded (Triton's default is not), so a flood is answered UNAVAILABLE instead of
+  filling the server's memory. The bound is in requests: as many full ones as fit 1 GiB.
+- The queue's timeout is long, but not 0: a request's own timeout only counts when it is *smaller*
+  than the default, so 0 would switch it off for everyone.
+- ``instance_group`` has a count and no kind: Triton then takes the GPU where there is one.
+- ``version_policy`` names the version, so a folder that lies there by accident is never served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from tritonbulk.contract import CONTRACT_PARAMETER, Contract, InputTensor, OutputTensor
+from tritonbulk.errors import OptionError
+
+MODEL_FILE = "model.onnx"
+DIGEST_PARAMETER = "tritonbulk_sha256"
+
+REQUEST_BYTES_MAX = 8 << 20
+BATCH_ROWS_MIN, BATCH_ROWS_MAX = 8, 4096
+OPEN_DIM_SIZE = 256
+"""Counted for a dimension of open size."""
+TEXT_BYTES = 64
+"""Counted for one BYTES element: its length prefix and some text."""
+
+QUEUE_BYTES_MAX = 1 << 30
+QUEUE_REQUESTS_MIN, QUEUE_REQUESTS_MAX = 64, 4096
+QUEUE_TIMEOUT_US = 600_000_000
+
+Tensors = Sequence[InputTensor | OutputTensor]
+
+
+def row_bytes(tensors: Tensors) -> int:
+    """Return the bytes that one row of all ``tensors`` takes on the wire, estimated where open."""
+    return sum(
+        (t.datatype.item_bytes or TEXT_BYTES)
+        * prod(OPEN_DIM_SIZE if size == -1 else size for size in t.shape)
+        for t in tensors
+    )
+
+
+def default_max_batch_size(tensors: Tensors) -> int:
+    """Return the default of ``max_batch_size``, by a formula and not by a measurement.
+
+    It is the largest power of two whose requests, inputs and outputs together, take at most 8 MiB,
+    and at least 8, at most 4096. An open dimension counts as 256, a text as 64 bytes.
+    """
+    rows = max(REQUEST_BYTES_MAX // max(row_bytes(tensors), 1), 1)
+    power = 1 << (rows.bit_length() - 1)
+    return min(max(power, BATCH_ROWS_MIN), BATCH_ROWS_MAX)
+
+
+def queue_requests_max(tensors: Tensors, max_batch_size: int) -> int:
+    """Return the bound of the server's queue, in requests.
+
+    As many full requests as fit 1 GiB, and at least 64, at most 4096.
+    """
+    request_bytes = max(row_bytes(tensors) * max_batch_size, 1)
+    return min(max(QUEUE_BYTES_MAX // request_bytes, QUEUE_REQUESTS_MIN), QUEUE_REQUESTS_MAX)
+
+
+def model_config(contract: Contract, version: int, max_batch_size: int) -> pb.ModelConfig:
+    """Return the configuration of one version of an entry.
+
+    Raises:
+        OptionError: ``max_batch_size`` is not positive; a retry does not help.
+    """
+    if max_batch_size < 1:
+        raise OptionError(f"--max-batch-size {max_batch_size} is below 1; give at least 1 row")
+    config = pb.ModelConfig(
+        name=contract.model,
+        backend="onnxruntime",
+        default_model_filename=MODEL_FILE,
+        max_batch_size=max_batch_size,
+        input=[_port(pb.ModelInput, tensor) for tensor in contract.inputs],
+        output=[_port(pb.ModelOutput, tensor) for tensor in contract.outputs],
+        instance_group=[pb.ModelInstanceGroup(count=1)],
+    )
+    config.version_policy.specific.versions.append(version)
+    queue = config.dynamic_batching.default_queue_policy
+    queue.timeout_action = pb.ModelQueuePolicy.REJECT
+    queue.default_timeout_microseconds = QUEUE_TIMEOUT_US
+    queue.allow_timeout_override = True
+    queue.max_queue_size = queue_requests_max((*contract.inputs, *contract.outputs), max_batch_size)
+    config.parameters[CONTRACT_PARAMETER].string_value = contract.to_json()
+    config.parameters[DIGEST_PARAMETER].string_value = contract.digest.removeprefix("sha256:")
+    return config
+
+
+def to_text(config: pb.ModelConfig) -> str:
+    """Return ``config`` as the text of a ``config.pbtxt``; map entries sorted by key."""
+    return str(text_format.MessageToString(config, as_utf8=True))
+
+
+def from_text(text: str) -> pb.ModelConfig:
+    """Return the configuration that ``text`` describes.
+
+    Raises:
+        google.protobuf.text_format.ParseError: it is none.
+    """
+    return text_format.Parse(text, pb.ModelConfig())
+
+
+def _port(
+    kind: type[pb.ModelInput] | type[pb.ModelOutput], tensor: InputTensor | OutputTensor
+) -> pb.ModelInput | pb.ModelOutput:
+    port = kind(
+        name=tensor.name,
+        data_type=pb.DataType.Value(tensor.datatype.config_name),
+        # Triton knows no empty dims: one scalar a row is [1], reshaped to nothing for the model.
+        dims=tensor.shape or (1,),
+    )
+    if not tensor.shape:
+        port.reshape.SetInParent()
+    return port

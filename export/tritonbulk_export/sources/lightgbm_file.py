@@ -1,0 +1,102 @@
+"""LightGBM: the text file of a Booster.
+
+Categories travel in the file itself. LightGBM writes those of a DataFrame's categorical columns
+into its last line (``pandas_categorical``); without pandas, the same list can be set on the
+Booster before saving, as ``examples/flights/train.py`` does. A categorical feature without such a
+list takes the column's integers as they are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pyarrow as pa
+
+from tritonbulk.contract import Column, InputTensor, datatype
+from tritonbulk.errors import InputError, ModelError
+from tritonbulk_export.columns import feature_columns
+from tritonbulk_export.sources.lightgbm_trees import is_classifier, to_onnx
+from tritonbulk_export.spec import Answers, SourceModel, Tensors
+
+INPUT = "features"
+
+
+def load_lightgbm(path: Path, sample: pa.Schema) -> SourceModel:
+    """Return the model in the text file ``path``.
+
+    Its one input, ``features`` ``[N, F]`` float32, takes the model's features in order; nulls
+    become NaN, as do unknown categories. Its one output is ``probabilities`` ``[N, classes]``
+    (binary models have two columns) or ``variable`` ``[N, 1]``.
+
+    Raises:
+        InputError: the file is no LightGBM model, or the sample lacks its columns; no retry.
+        ModelError: the model cannot be expressed; no retry.
+    """
+    try:
+        booster = lightgbm.Booster(model_file=path)
+    except lightgbm.basic.LightGBMError as error:
+        raise InputError(
+            f"{path} is not a LightGBM text model ({error}); save it with Booster.save_model"
+        ) from error
+    dump = booster.dump_model()
+    output = "probabilities" if is_classifier(dump) else "variable"
+    columns = _columns(booster, dump, sample)
+
+    def predict(tensors: Tensors) -> Answers:
+        answers = np.asarray(booster.predict(tensors[INPUT]))
+        if answers.ndim == 1:
+            answers = answers[:, np.newaxis]
+        if is_classifier(dump) and answers.shape[1] == 1:
+            answers = np.concatenate([1.0 - answers, answers], axis=1)
+        return Answers({output: answers})
+
+    return SourceModel(
+        framework="lightgbm",
+        graph=to_onnx(dump, INPUT, output),
+        inputs=(InputTensor(INPUT, datatype("FP32"), (len(columns),), columns),),
+        predict=predict,
+        takes_float64=True,
+        distributions=("lightgbm",),
+    )
+
+
+def _columns(
+    booster: lightgbm.Booster, dump: dict[str, Any], sample: pa.Schema
+) -> tuple[Column, ...]:
+    names = feature_columns(booster.feature_name(), booster.num_feature(), sample)
+    categories = _categories(booster, dump)
+    return tuple(
+        Column(name, categories=categories.get(position), null="nan", unknown="nan")
+        for position, name in enumerate(names)
+    )
+
+
+def _categories(
+    booster: lightgbm.Booster, dump: dict[str, Any]
+) -> dict[int, tuple[str | int, ...]]:
+    """Return the categories of each feature position that has a list of them."""
+    lists = booster.pandas_categorical or []
+    if not lists:
+        return {}
+    infos = dump["feature_infos"]
+    # A numeric feature has an interval here, a categorical one its values.
+    positions = [
+        position
+        for position, name in enumerate(booster.feature_name())
+        if infos.get(name, {}).get("values")
+    ]
+    if len(positions) != len(lists):
+        raise ModelError(
+            f"the LightGBM model lists categories for {len(lists)} features but {len(positions)} "
+            "of its features are categorical (is one constant?); drop that one and train again"
+        )
+    for values in lists:
+        if not all(isinstance(value, str | int) for value in values):
+            raise ModelError(
+                f"the LightGBM model has categories that are neither text nor integers "
+                f"({values[:3]} …); convert that column and train again"
+            )
+    return {p: tuple(values) for p, values in zip(positions, lists, strict=True)}

@@ -1,0 +1,119 @@
+"""Loading a scikit-learn file without running what a stranger put into it.
+
+skops rebuilds objects of known types only. Two types it leaves to the reader, because scikit-learn
+follows the node numbers inside without checking them: trees. They are loaded here and checked
+before anything follows them. Everything else that is unknown is refused by name.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import joblib  # type: ignore[import-untyped]
+import numpy as np
+import numpy.typing as npt
+import skops.io
+
+from tritonbulk.errors import InputError
+
+_TREE = "sklearn.tree._tree.Tree"
+_HISTOGRAM_TREE = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
+
+Indices = npt.NDArray[np.integer[Any]]
+
+
+def load_model(path: Path, *, trust_pickle: bool) -> Any:
+    """Return the object in ``path``.
+
+    Raises:
+        InputError: the file is missing, damaged, holds unknown types, or is a pickle that was not
+            said to be trusted; no retry.
+    """
+    if not path.exists():
+        raise InputError(f"model file {path} does not exist; give the path of a skops file")
+    if zipfile.is_zipfile(path):
+        return _load_skops(path)
+    if not trust_pickle:
+        raise InputError(
+            f"{path} is not a skops file, and a pickle can run any code as you; save the model "
+            "with skops.io.dump, or pass --trust-pickle if you made the file yourself"
+        )
+    try:
+        return joblib.load(path)
+    except Exception as error:  # a pickle can raise anything
+        raise InputError(
+            f"{path} cannot be unpickled ({type(error).__name__}: {error}); load it where it was "
+            "saved and save it with skops.io.dump"
+        ) from error
+
+
+def _load_skops(path: Path) -> Any:
+    checked = [_TREE, _HISTOGRAM_TREE]
+    try:
+        unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - set(checked))
+        model = None if unknown else skops.io.load(path, trusted=checked)
+    except Exception as error:  # a damaged file can raise anything
+        raise InputError(
+            f"{path} is not a readable skops file ({type(error).__name__}: {error}); save it again "
+            "with skops.io.dump"
+        ) from error
+    if unknown:
+        raise InputError(
+            f"{path} holds types that are not known to be safe: {', '.join(unknown)}; save the "
+            "model without them, or, if you made it yourself, as a pickle and pass --trust-pickle"
+        )
+    if not all(_is_sound(found) for found in _walk(model, set())):
+        raise InputError(f"{path} holds a tree with impossible node numbers; do not use this file")
+    return model
+
+
+def _walk(found: Any, seen: set[int]) -> Iterator[Any]:
+    """Yield every object that ``found`` holds, itself included, once."""
+    if id(found) in seen or isinstance(found, str | bytes | int | float | None):
+        return
+    seen.add(id(found))
+    yield found
+    children: Any = ()
+    if isinstance(found, dict):
+        children = [*found.keys(), *found.values()]
+    elif isinstance(found, list | tuple | set | frozenset):
+        children = found
+    elif isinstance(found, np.ndarray):
+        children = found.ravel() if found.dtype == object else ()
+    elif hasattr(found, "__dict__"):
+        children = vars(found).values()
+    for child in children:
+        yield from _walk(child, seen)
+
+
+def _is_sound(found: Any) -> bool:
+    kind = f"{type(found).__module__}.{type(found).__qualname__}"
+    if kind == _TREE:
+        inner = found.children_left != -1
+        return _is_tree(
+            found.children_left[inner], found.children_right[inner], np.flatnonzero(inner),
+            found.node_count,
+        ) and _is_below(found.feature[inner], found.n_features)  # fmt: skip
+    if kind == _HISTOGRAM_TREE:
+        nodes = found.nodes
+        inner = nodes["is_leaf"] == 0
+        split_on_set = inner & (nodes["is_categorical"] != 0)
+        return _is_tree(
+            nodes["left"][inner], nodes["right"][inner], np.flatnonzero(inner), len(nodes)
+        ) and _is_below(nodes["bitset_idx"][split_on_set], len(found.raw_left_cat_bitsets))
+    return True
+
+
+def _is_tree(left: Indices, right: Indices, parents: Indices, count: int) -> bool:
+    """Return True if all children exist and come after their parents, so that no path is a ring."""
+    return all(
+        _is_below(child, count) and bool((child.astype(np.int64) > parents).all())
+        for child in (left, right)
+    )
+
+
+def _is_below(values: Indices, count: int) -> bool:
+    return not len(values) or (int(values.min()) >= 0 and int(values.max()) < count)

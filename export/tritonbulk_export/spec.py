@@ -1,0 +1,153 @@
+"""The values that cross borders inside export: what a source framework hands over, what comes back.
+
+A source module turns one file into a `SourceModel`; the rest of export knows no framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from tritonbulk.contract import InputTensor
+
+if TYPE_CHECKING:
+    import onnx
+
+Tensor = npt.NDArray[np.generic]
+Tensors = Mapping[str, Tensor]
+"""Tensor name → array whose first dimension is rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a source model answers to some rows.
+
+    Attributes:
+        outputs: by output tensor name, ``[rows, …]``.
+        margin: ``[rows]``, by how much the best class beats the second, in the unit of the
+            scores; None where the source has no scores. A label may only differ from the source's
+            where this is below the tolerance.
+    """
+
+    outputs: Tensors
+    margin: npt.NDArray[np.floating] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceModel:
+    """A model as its framework knows it, and the ONNX graph made from it.
+
+    Attributes:
+        framework: ``onnx``, ``sklearn`` or ``lightgbm``.
+        graph: the graph before repair; its inputs and outputs already have their final names.
+        inputs: the graph's inputs, with the file columns that feed them.
+        predict: answers of the *source*, not of the graph, to gathered tensors.
+        takes_float64: True if ``predict`` also takes float64 where a tensor is float32, so that
+            the cost of the narrower input can be reported.
+        distributions: Python packages whose versions belong into the contract.
+    """
+
+    framework: str
+    graph: onnx.ModelProto
+    inputs: tuple[InputTensor, ...]
+    predict: Callable[[Tensors], Answers]
+    takes_float64: bool
+    distributions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far an exported answer may be from the source's: ``atol + rtol * |source|``.
+
+    The default is ten to a hundred times what float32 arithmetic costs a faithful export, and far
+    below what a wrong branch or a lost weight does. Float16 outputs get 1e-3 by themselves.
+
+    Attributes:
+        atol: absolute part, in the unit of the output.
+        rtol: relative part.
+    """
+
+    atol: float = 1e-5
+    rtol: float = 1e-5
+
+
+@dataclass(frozen=True, slots=True)
+class OutputParity:
+    """How one output compares with the source model over all sample rows.
+
+    Attributes:
+        max_abs: largest absolute difference; 0 for labels.
+        max_rel: largest of ``|difference| / max(|source|, atol)``; 0 for labels.
+        max_abs_float64: largest absolute difference from the source fed with float64 values; None
+            if the source does not take them, or the inputs are not float32.
+        flips: values of a label output that differ, all of them where the source itself is
+            undecided; 0 for numbers.
+    """
+
+    max_abs: float
+    max_rel: float
+    max_abs_float64: float | None = None
+    flips: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """The comparison of an export with its source model.
+
+    Attributes:
+        rows: sample rows compared: every one.
+        outputs: by output tensor name.
+    """
+
+    rows: int
+    outputs: Mapping[str, OutputParity]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where an export goes and how it is judged.
+
+    Attributes:
+        name: of the entry: letters, digits, ``_``, ``.``, ``-``; no dot or dash in front.
+        repository: the model repository; made if it does not exist.
+        sample: rows that the model will meet: Parquet, Feather, CSV or JSON lines.
+        max_batch_size: rows a request may have; None takes `config.default_max_batch_size`.
+        tolerance: for parity.
+        staging: where the entry is put together: on the file system of the repository, outside
+            it; None takes a folder beside the repository.
+    """
+
+    name: str
+    repository: Path
+    sample: Path
+    max_batch_size: int | None = None
+    tolerance: Tolerance = Tolerance()
+    staging: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What an export did.
+
+    Attributes:
+        entry: the entry's folder.
+        version: of this content: 18 digits.
+        digest: ``sha256:`` and the hex digest of the model file.
+        max_batch_size: rows a request may have.
+        max_batch_size_reason: where that number comes from, for people.
+        parity: the comparison with the source model.
+        published: False if the very same content was there already and nothing was changed.
+    """
+
+    entry: Path
+    version: int
+    digest: str
+    max_batch_size: int
+    max_batch_size_reason: str
+    parity: Parity
+    published: bool

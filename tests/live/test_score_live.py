@@ -1,0 +1,221 @@
+"""`score` and `bench` as a user runs them, through the real server."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+import tritonbulk
+
+pytestmark = pytest.mark.live
+
+TRITONBULK = [sys.executable, "-m", "tritonbulk.cli.main"]
+MAP = "x=a,b,c,d"
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """A file of 10,000 rows with an id and four columns for `double`."""
+    path = tmp_path_factory.mktemp("rows") / "rows.parquet"
+    values = np.arange(40_000, dtype=np.float32).reshape(-1, 4)
+    columns = {name: values[:, index] for index, name in enumerate("abcd")}
+    pq.write_table(pa.table({"id": np.arange(10_000), **columns}), path, row_group_size=3_000)
+    return path
+
+
+def run(*arguments, **options):
+    return subprocess.run(
+        [*TRITONBULK, *map(str, arguments)],
+        capture_output=True, text=True, timeout=120, check=False, **options,
+    )  # fmt: skip
+
+
+def score(rows, triton, out, *more):
+    base = ("score", rows, "--model", "double", "--endpoint", triton.grpc, "--out", out)
+    return run(*base, *(more or ("--input-map", MAP)))
+
+
+def fails(done, code, *words):
+    """Check that a command ended with a code and one sentence that has the words."""
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    complaint = done.stderr.strip().splitlines()[-1]
+    assert all(word in complaint for word in words), complaint
+
+
+def test_every_row_comes_back_in_order_with_its_prediction(rows, triton, tmp_path):
+    out = tmp_path / "out"
+    done = score(
+        rows, triton, out, "--input-map", MAP, "--segment-rows", 4_000, "--batch-rows", 4, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in out.glob("*.parquet")) == [
+        f"part-{index:08d}.parquet" for index in range(3)
+    ]
+    table = ds.dataset(out).to_table()
+    assert table["id"].to_pylist() == list(range(10_000))
+    assert table["y"].to_pylist()[1234] == [4 * 1234 * 2 + 2 * i for i in range(4)]
+    assert set(table["_tritonbulk_status"].to_pylist()) == {0}
+    assert table["_tritonbulk_error"].null_count == 10_000
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["rows_in"] == result["rows_scored"] == result["rows_ok"] == 10_000
+    assert result["rows_failed"] == 0
+    assert result["requests"] == 2_500
+    assert result["batch_rows"] == 4
+    assert 1 <= result["in_flight_max"] <= 8
+    assert result["model"] == "double"
+    assert result["model_version"] == "1"
+    assert result["endpoints"] == [triton.grpc]
+    assert result["output"] == str(out)
+    assert result["seconds"] > 0
+    assert result["cpu_seconds_client"] > 0
+    assert result["rows_per_second"] == pytest.approx(10_000 / result["seconds"], rel=1e-3)
+
+
+def test_the_library_scores_like_the_command_line(rows, triton, tmp_path):
+    result = tritonbulk.score(
+        rows, model="double", out=tmp_path / "out", endpoints=[triton.grpc],
+        input_map=[MAP], keep=("id",), rename={"y": "doubled"}, limit_rows=100,
+    )  # fmt: skip
+    assert result.rows_in == result.rows_ok == 100
+    table = pq.read_table(tmp_path / "out")
+    assert table.column_names == ["id", "doubled", "_tritonbulk_status", "_tritonbulk_error"]
+
+
+def test_without_an_endpoint_the_embedded_server_is_started_and_stopped(
+    rows, repository, tmp_path, traces
+):
+    done = run(
+        "score", rows, "--model", "double", "--repository", repository, "--out", tmp_path / "out",
+        "--input-map", MAP, "--keep", "", "--limit", 8,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "starting the embedded Triton server" in done.stderr
+    assert pq.read_table(tmp_path / "out").column("y").to_pylist()[0] == [0, 2, 4, 6]
+    assert traces.look() == []
+
+
+def test_wrong_use_ends_with_a_sentence_and_2(rows, triton, tmp_path):
+    out = tmp_path / "out"
+    fails(score("none.parquet", triton, out), 2, "none.parquet", "does not exist")
+    fails(
+        run("score", rows, "--model", "nope", "--endpoint", triton.grpc, "--out", out),
+        2, "nope", "does not serve",
+    )  # fmt: skip
+    fails(score(rows, triton, out, "--input-map", MAP, "--model-version", "7"), 2, "version 7")
+    fails(score(rows, triton, out, "--input-map", "x=a,b,c,z"), 2, "'z'")
+    fails(score(rows, triton, out, "--input-map", "x=a,b"), 2, "takes 4 values", "2 columns")
+    fails(score(rows, triton, out, "--input-map", "q=a"), 2, "'q'", "inputs are x")
+    fails(score(rows, triton, out, "--batch-rows", "many"), 2, "many")
+    fails(score(rows, triton, out, "--keep", "nothing"), 2, "--input-map x=")
+    fails(score(rows, triton, out, "--input-map", MAP, "--batch-rows", 9), 2, "max_batch_size 4")
+    fails(
+        run("score", rows, "--model", "m", "--repository", tmp_path / "none", "--out", out),
+        2, "model repository", "does not exist",
+    )  # fmt: skip
+    assert not out.exists(), "nothing was begun"
+    out.mkdir()
+    (out / "part-00000000.parquet").write_text("")
+    fails(score(rows, triton, out), 2, "already holds parts")
+
+
+def test_nulls_that_no_policy_allows_are_refused_before_the_first_row(triton, tmp_path):
+    path = tmp_path / "nulls.parquet"
+    pq.write_table(pa.table(dict.fromkeys("abcd", pa.array([1.0, None]))), path)
+    fails(score(path, triton, tmp_path / "out"), 2, "'a' has 1 nulls")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_server_that_is_not_there_is_waited_for_and_then_an_outage(rows, tmp_path):
+    done = run(
+        "score", rows, "--model", "double", "--endpoint", "127.0.0.1:9", "--out", tmp_path / "out",
+        "--max-outage", "1.5",
+    )  # fmt: skip
+    fails(done, 3, "127.0.0.1:9", "within 1.5 s")
+    assert "waiting up to 1.5 s" in done.stderr
+
+
+@contextmanager
+def small_disk(folder):
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder],
+        capture_output=True,
+        check=False,
+    )
+    if made.returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_ends_with_a_sentence_and_leaves_no_torn_part(rows, triton, tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        out = disk / "out"
+        fails(score(rows, triton, out), 3, "the disk is full")
+        assert list(out.glob("part-*")) == []
+        assert list((out / "_tritonbulk").rglob("*.parquet*")) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_ends_soon_and_leaves_nothing_behind(
+    number, code, repository, tmp_path, traces
+):
+    path = tmp_path / "many.parquet"
+    pq.write_table(pa.table(dict.fromkeys("abcd", np.ones(1_000_000, np.float32))), path)
+    command = [
+        *TRITONBULK, "score", str(path), "--model", "double", "--repository", str(repository),
+        "--out", str(tmp_path / "out"), "--input-map", MAP, "--batch-rows", "1",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
+    assert process.stderr is not None
+    while "serving double" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert "Traceback" not in said
+    assert traces.wait_until(lambda: traces.look() == [], deadline_s=5)
+
+
+def test_the_sweep_measures_every_setting_and_saves_it(rows, triton, tmp_path):
+    done = run(
+        "bench", rows, "--model", "double", "--endpoint", triton.grpc, "--input-map", MAP,
+        "--batch-rows", "1,4", "--in-flight", "1,8", "--trial-seconds", "0.2", "--repeats", "2",
+        "--out", tmp_path / "bench.json", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    assert json.loads(done.stdout.splitlines()[-1]) == figures
+    assert len(figures["trials"]) == 8
+    settings = [(c["setting"]["batch_rows"], c["setting"]["in_flight"]) for c in figures["cells"]]
+    assert settings == [(1, 1), (1, 8), (4, 1), (4, 8)]
+    for cell in figures["cells"]:
+        slowest, fastest = cell["rows_per_second_min"], cell["rows_per_second_max"]
+        assert 0 < slowest <= cell["rows_per_second"] <= fastest
+        assert cell["cpu_seconds_per_million_rows"] > 0
+        assert 1 <= cell["server"]["executed_batch_rows"] <= 4
+    alone, crowded = figures["cells"][0]["server"], figures["cells"][1]["server"]
+    assert alone["executed_batch_rows"] == 1
+    assert crowded["executed_batch_rows"] > 1, "dynamic batching merges what waits"
+
+
+def test_a_sweep_beyond_the_models_limit_is_refused_before_it_begins(rows, triton, tmp_path):
+    done = run(
+        "bench", rows, "--model", "double", "--endpoint", triton.grpc, "--input-map", MAP,
+        "--batch-rows", "4,64", "--out", tmp_path / "bench.json",
+    )  # fmt: skip
+    fails(done, 2, "max_batch_size 4")
+    assert not (tmp_path / "bench.json").exists()
