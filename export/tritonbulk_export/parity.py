@@ -134,10 +134,10 @@ def _compared(
     if wrong.any():
         spot = tuple(np.argwhere(wrong)[0])
         raise ParityError(
-            f"output {name!r} is {found[spot]!s} at sample row {case.first_row + spot[0]} where the "
+            f"output {name!r} is {found[spot]!s} at sample row {case.first_row + spot[0]}, the "
             f"source model gives {reference[spot]!s} ({int(wrong.sum())} of {wrong.size} values "
-            f"there exceed atol {case.tolerance.atol:g} + rtol {case.tolerance.rtol:g}), so nothing "
-            "was published; the model is not convertible, or --atol and --rtol must suit its scale"
+            f"there exceed atol {case.tolerance.atol:g} + rtol {case.tolerance.rtol:g}), so "
+            "nothing was published; mend the model, or let --atol and --rtol suit its scale"
         )
     if found.dtype.kind != "f":
         return OutputParity(0.0, 0.0, flips=int(np.asarray(found != reference).sum()))

@@ -1,4 +1,4 @@
-"""scikit-learn exports: what is served answers as the pipeline does, and strangers' code never runs."""
+"""scikit-learn exports: the entry answers as the pipeline does, and strangers' code never runs."""
 
 from __future__ import annotations
 

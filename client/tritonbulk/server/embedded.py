@@ -146,21 +146,14 @@ class EmbeddedTriton:
             home = stack.enter_context(environment.in_use(self._say))
             try:
                 run = stack.enter_context(new_run())
-                served = repository.private_view(
-                    self._repository, run.folder / "repository", overrides
+                launch, options = self._prepare(home, run, overrides)
+                ports = _port_choices(self._given_ports, self._http, self._port_wait_s)
+                self._server, self._ports = launch_server(
+                    options, launch, ports, self._start_deadline_s
                 )
-                backends.make_backends(home, run.folder / "backends")
             except OSError as error:
                 raise StartError(f"The embedded server did not start: {error}.") from error
-            launch = self._launch(home, run)
-            backends.preflight(run.folder / "backends" / "python" / backends.STUB, launch.variables)
             self._log_path = launch.log_path
-            self._server, self._ports = launch_server(
-                self._options(home, run, served),
-                launch,
-                _port_choices(self._given_ports, self._http, self._port_wait_s),
-                self._start_deadline_s,
-            )
             stack.callback(self._server.stop, self._stop_deadline_s)
             self._stack = stack.pop_all()
         return self
@@ -235,17 +228,20 @@ class EmbeddedTriton:
         assert self._ports is not None, "not started"
         return self._ports
 
-    def _launch(self, home: EnvironmentInfo, run: Run) -> Launch:
-        temporary = run.folder / "temporary"
+    def _prepare(
+        self, home: EnvironmentInfo, run: Run, overrides: repository.Overrides
+    ) -> tuple[Launch, ServerOptions]:
+        """Fill the run's folder and see whether the server's code can be loaded from it."""
+        backend_folder, temporary = run.folder / "backends", run.folder / "temporary"
+        backends.make_backends(home, backend_folder)
         temporary.mkdir()
         variables = backends.server_environment(home, temporary)
-        return Launch(home.executable, variables, run, self._cancelled)
-
-    def _options(self, home: EnvironmentInfo, run: Run, served: Path) -> ServerOptions:
-        return ServerOptions(
+        backends.preflight(backend_folder / "python" / backends.STUB, variables)
+        served = repository.private_view(self._repository, run.folder / "repository", overrides)
+        options = ServerOptions(
             binary=home.tritonserver / "bin" / "tritonserver",
             repository=served.absolute(),
-            backends=run.folder / "backends",
+            backends=backend_folder,
             caches=home.tritonserver / "caches",
             prefix=run.prefix,
             secret=self._secret,
@@ -254,6 +250,7 @@ class EmbeddedTriton:
             model_control=self._model_control if self._models is None else "explicit",
             models=self._models,
         )
+        return Launch(home.executable, variables, run, self._cancelled), options
 
 
 def _port_choices(

@@ -166,11 +166,11 @@ def main() -> None:
     with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
     code = server.wait()
-    end_start(orders["prefix"])
+    clean = end_start(orders["prefix"])
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG) != (0, 0):
             pass
-    if owner_is_gone:
+    if owner_is_gone and clean:
         shutil.rmtree(orders["folder"], ignore_errors=True)
         Path(orders["lock_path"]).unlink(missing_ok=True)
     tell(f"exited {code}")

@@ -197,11 +197,12 @@ def _graph(model: Any, inputs: Sequence[InputTensor]) -> Any:
         for tensor in inputs
     ]
     options = {"zipmap": False} if is_classifier(model) else None
+    converted = _with_float32_thresholds(model)
     try:
-        graph = convert_sklearn(
-            _with_float32_thresholds(model), initial_types=types, target_opset=TARGET_OPSET,
-            options=options,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            # skl2onnx writes booleans where protobuf wants integers, which 6.x only warns about.
+            warnings.filterwarnings("ignore", message=".*got a boolean")
+            graph = convert_sklearn(converted, None, types, "", TARGET_OPSET, options=options)
     except Exception as error:  # skl2onnx has no common base for its errors
         raise ModelError(
             f"skl2onnx cannot convert this {type(model).__name__}: "

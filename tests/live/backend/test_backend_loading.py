@@ -17,7 +17,9 @@ Y = 'output { name: "y" data_type: TYPE_FP32 dims: 4 } '
 ENDS = f"max_batch_size: 8 {X}{Y}"
 TWICE = "g (float[n,4] x) => (float[n,4] y) { y = Add(x, x) }"
 FIXED = "g (float[2,4] x) => (float[2,4] y) { y = Add(x, x) }"
-SCALAR = "g (float x) => (float y) { y = Add(x, x) }"
+SCALAR = (
+    "g (float x) => (float y, int64[1] rank){ y = Add(x, x) shape = Shape(x) rank = Shape(shape) }"
+)
 ROW_SUMS = (
     "g (float[n,4] x) => (float[n] y, float[n,4] z) <int64[1] axis = {1}>"
     "{ y = ReduceSum<keepdims = 0>(x, axis) z = Identity(x) }"
@@ -203,7 +205,9 @@ def test_a_given_batch_limit_is_kept_when_the_rest_is_filled_in(backend: Any) ->
 
 
 def test_a_scalar_model_takes_and_gives_one_element(backend: Any) -> None:
-    assert backend.score("scalar", x=np.array([21], np.float32))["y"].tolist() == [42.0]
+    answer = backend.score("scalar", x=np.array([21], np.float32))
+    assert answer["y"].tolist() == [42.0]
+    assert answer["rank"].tolist() == [0]
 
 
 def test_the_version_policy_says_which_versions_answer(backend: Any) -> None:

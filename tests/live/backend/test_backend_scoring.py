@@ -78,6 +78,7 @@ MODELS = {
     "pick": (PICK, gather(3)),
     "cut": (RUN_SIZE, "max_batch_size: 4096"),
     "uncut": (RUN_SIZE, parameter("tritonbulk.run_rows_max", "0")),
+    "any_width": (RUN_SIZE.replace("int64[n,1]", "int64[n,m]"), "max_batch_size: 4096"),
     "one_row_less": (ONE_ROW_LESS, ""),
     "two_outputs": (TWO_OUTPUTS, ""),
     "slow": (TWO_OUTPUTS, parameter("simulate_ms", "150,50")),
@@ -123,6 +124,10 @@ def test_a_large_batch_runs_in_pieces(backend: Any) -> None:
 
 def test_the_pieces_can_be_switched_off(backend: Any) -> None:
     assert set(backend.score("uncut", x=zeros(2500))["y"].reshape(-1).tolist()) == {2500}
+
+
+def test_outputs_of_no_fixed_width_come_from_one_run(backend: Any) -> None:
+    assert set(backend.score("any_width", x=zeros(2500))["y"].reshape(-1).tolist()) == {2500}
 
 
 def test_an_output_with_other_rows_than_the_input_is_an_error(backend: Any) -> None:

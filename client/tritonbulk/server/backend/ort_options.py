@@ -19,7 +19,9 @@ from typing import Any
 
 from ort_signature import LoadError
 
-#: Larger runs fall out of the processor's caches; measured on trees and dense layers.
+#: Larger runs fall out of the processor's caches: measured through the server at 4 requests in
+#: flight of 4,096 and 16,384 rows, pieces give 1.1 and 1.25 times the rows/s on a dense network
+#: (64-256-128-1) and change nothing on 200 trees. Much smaller pieces cost the calls.
 RUN_ROWS_MAX = 1024
 
 _SESSION_ENTRIES = ("session.use_device_allocator_for_initializers",)
@@ -94,7 +96,11 @@ def read_options(config: dict[str, Any]) -> Options:
 
 
 def default_threads(config: dict[str, Any], cores: int) -> int:
-    """Threads of one instance if none are configured: its share of the cores, at least 1."""
+    """Threads of one instance if none are configured: its share of the cores, at least 1.
+
+    A lone instance with both of 2 cores gives 1.6 times (trees) and 1.3-1.6 times (dense layers)
+    the rows/s of one with a single thread; two instances with one thread each give 1.5-1.9 times.
+    """
     instances = sum(int(group["count"]) for group in config["instance_group"])
     return max(1, cores // max(1, instances))
 

@@ -1,0 +1,132 @@
+"""The command line of export: what it takes, prints and answers to mistakes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import lightgbm
+import numpy as np
+import onnx
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+from onnx import TensorProto, helper
+
+from tritonbulk.errors import OptionError, ParityError
+from tritonbulk_export.cli import command
+
+RANDOM = np.random.default_rng(2)
+X = RANDOM.normal(size=(300, 2))
+
+
+@pytest.fixture
+def booster(tmp_path, monkeypatch):
+    """Write a model and a sample into a fresh working folder."""
+    monkeypatch.chdir(tmp_path)
+    data = lightgbm.Dataset(X, X[:, 0], feature_name=["a", "b"])
+    model = lightgbm.train({"verbosity": -1, "num_threads": 1}, data, num_boost_round=3)
+    model.save_model("model.txt")
+    pq.write_table(pa.table({"a": X[:, 0], "b": X[:, 1]}), "rows.parquet")
+
+
+def run(*arguments):
+    return CliRunner().invoke(command, arguments, catch_exceptions=False)
+
+
+def test_export_prints_entry_version_batch_size_with_its_reason_and_parity(booster, tmp_path):
+    done = run("lightgbm", "model.txt", "--name", "m", "--sample", "rows.parquet")
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert lines[0] == "entry           model_repository/m (published)"
+    (version,) = (p.name for p in (tmp_path / "model_repository/m").iterdir() if p.is_dir())
+    assert lines[1] == f"version         {version}"
+    assert lines[2] == "max_batch_size  4096 (the default for 12 bytes a row)"
+    assert lines[3].startswith("parity          variable: 300 rows, at most ")
+
+
+def test_a_second_export_says_that_nothing_changed(booster):
+    arguments = ("lightgbm", "model.txt", "--name", "m", "--sample", "rows.parquet")
+    run(*arguments)
+    assert "already there, nothing changed" in run(*arguments).stdout
+
+
+def test_json_is_the_last_line(booster):
+    done = run("lightgbm", "model.txt", "--name", "m", "--sample", "rows.parquet", "--json")
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["published"] is True
+    assert told["parity"]["rows"] == 300
+    assert told["entry"] == "model_repository/m"
+
+
+def test_an_input_map_reaches_the_onnx_export(tmp_path, booster):
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", 2]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ports[:1], ports[1:])
+    opset = [helper.make_opsetid("", 20)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), "model.onnx")
+    arguments = ("onnx", "model.onnx", "--name", "relu", "--sample", "rows.parquet")
+    done = run(*arguments, "--repository", "there", "--input-map", "x=?", "--max-batch-size", "8")
+    assert done.exit_code == 0
+    assert "max_batch_size  8 (as asked)" in done.stdout
+    assert (tmp_path / "there" / "relu" / "config.pbtxt").exists()
+    with pytest.raises(OptionError, match="not of the form"):
+        run(*arguments, "--input-map", "x")
+
+
+def test_a_tolerance_that_float32_cannot_keep_publishes_nothing(booster, tmp_path):
+    with pytest.raises(ParityError):
+        run(
+            *("lightgbm", "model.txt", "--name", "m", "--sample", "rows.parquet"),
+            *("--atol", "1e-12", "--rtol", "0"),
+        )
+    assert not (tmp_path / "model_repository").exists()
+
+
+def test_a_trusted_pickle_is_announced_on_stderr(booster):
+    from joblib import dump  # noqa: PLC0415
+    from sklearn.linear_model import LinearRegression  # noqa: PLC0415
+
+    dump(LinearRegression().fit(X, X[:, 0]), "model.joblib")
+    done = run(
+        *("sklearn", "model.joblib", "--trust-pickle", "--name", "m", "--sample", "rows.parquet")
+    )
+    assert done.exit_code == 0
+    assert "can run any code" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["", "onnx", "sklearn", "lightgbm"])
+def test_every_help_shows_an_example(name):
+    done = run(*filter(None, [name]), "--help")
+    assert "tritonbulk export" in done.stdout.partition("Example:")[2]
+
+
+def test_importing_the_package_or_its_command_loads_no_framework():
+    code = (
+        "import sys, tritonbulk_export, tritonbulk_export.cli;"
+        "heavy = {'onnx', 'onnxruntime', 'sklearn', 'skl2onnx', 'lightgbm', 'tritonclient'};"
+        "sys.exit(' '.join(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_all_public_names_exist():
+    import tritonbulk_export  # noqa: PLC0415
+
+    assert sorted(tritonbulk_export.__all__) == [
+        *("Exported", "OutputParity", "Parity", "Tolerance"),
+        *("export_lightgbm", "export_onnx", "export_sklearn"),
+    ]
+    for name in tritonbulk_export.__all__:
+        assert getattr(tritonbulk_export, name).__doc__
+
+
+def test_a_missing_framework_is_named_with_its_extra(booster, monkeypatch):
+    from tritonbulk.errors import PlatformError  # noqa: PLC0415
+
+    monkeypatch.setitem(sys.modules, "skl2onnx", None)
+    monkeypatch.delitem(sys.modules, "tritonbulk_export.sources.sklearn_file", raising=False)
+    with pytest.raises(PlatformError, match=r"skl2onnx.*tritonbulk\[export-sklearn\]"):
+        run("sklearn", "model.txt", "--name", "m", "--sample", "rows.parquet")
