@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -122,6 +123,8 @@ def export_lightgbm(
 
 
 def _load(module: str, extra: str) -> Any:
+    if sys.platform == "win32":
+        raise PlatformError("export publishes under POSIX file locks; run it on Linux or macOS")
     try:
         return import_module(f"tritonbulk_export.sources.{module}")
     except ModuleNotFoundError as error:

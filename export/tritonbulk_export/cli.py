@@ -19,18 +19,21 @@ from tritonbulk_export.api import (
 from tritonbulk_export.spec import Exported, Tolerance
 
 _DEFAULT_TOLERANCE = Tolerance()
+_ONNX_EXAMPLE = (
+    "tritonbulk export onnx mlp.onnx --name mlp --sample rows.parquet --input-map 'x=f*'"
+)
+_SKLEARN_EXAMPLE = "tritonbulk export sklearn churn.skops --name churn --sample customers.parquet"
+_LIGHTGBM_EXAMPLE = (
+    "tritonbulk export lightgbm flight_delay.lgb.txt --name flight_delay --sample flights.parquet"
+)
 
 
-@click.group(name="export")
+@click.group(name="export", epilog=f"Example:  {_LIGHTGBM_EXAMPLE}")
 def command() -> None:
-    r"""Turn a model into an entry that Triton serves.
+    """Turn a model into an entry that Triton serves.
 
     The entry is compared with the source model on every sample row, and published only if it
     gives the same answers.
-
-    \b
-    Example:
-      tritonbulk export lightgbm flight_delay.lgb.txt --name flight_delay --sample flights.parquet
     """
 
 
@@ -72,35 +75,25 @@ def _common_options(function: Callable[..., None]) -> Callable[..., None]:
     return function
 
 
-@command.command("onnx")
+@command.command("onnx", epilog=f"Example:  {_ONNX_EXAMPLE}")
 @_common_options
 @click.option(
     "--input-map", multiple=True, metavar="TENSOR=COLUMN[,COLUMN…]",
     help="Columns that feed a tensor; patterns such as x=f* are resolved now, against the sample.",
 )  # fmt: skip
 def onnx_command(input_map: tuple[str, ...], **common: Any) -> None:
-    r"""Export the ONNX model FILE.
-
-    \b
-    Example:
-      tritonbulk export onnx mlp.onnx --name mlp --sample rows.parquet --input-map 'x=f*'
-    """
+    """Export the ONNX model FILE."""
     _run(export_onnx, common, input_map=input_map)
 
 
-@command.command("sklearn")
+@command.command("sklearn", epilog=f"Example:  {_SKLEARN_EXAMPLE}")
 @_common_options
 @click.option(
     "--trust-pickle", is_flag=True,
     help="Load FILE even if it is a pickle, which can run any code as you.",
 )  # fmt: skip
 def sklearn_command(trust_pickle: bool, **common: Any) -> None:
-    r"""Export the scikit-learn classifier or regressor in the skops FILE.
-
-    \b
-    Example:
-      tritonbulk export sklearn churn.skops --name churn --sample customers.parquet
-    """
+    """Export the scikit-learn classifier or regressor in the skops FILE."""
     if trust_pickle:
         click.secho(
             f"WARNING: {common['file']} is loaded as a pickle: whoever wrote it can run any code "
@@ -110,15 +103,10 @@ def sklearn_command(trust_pickle: bool, **common: Any) -> None:
     _run(export_sklearn, common, trust_pickle=trust_pickle)
 
 
-@command.command("lightgbm")
+@command.command("lightgbm", epilog=f"Example:  {_LIGHTGBM_EXAMPLE}")
 @_common_options
 def lightgbm_command(**common: Any) -> None:
-    r"""Export the LightGBM Booster in the text FILE.
-
-    \b
-    Example:
-      tritonbulk export lightgbm flight_delay.lgb.txt --name flight_delay --sample flights.parquet
-    """
+    """Export the LightGBM Booster in the text FILE."""
     _run(export_lightgbm, common)
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from tritonbulk.contract import InputTensor, datatype, gather
-from tritonbulk.errors import ParityError
+from tritonbulk.errors import InputError, ParityError
 from tritonbulk_export.runtime import Session
 from tritonbulk_export.spec import (
     Answers,
@@ -39,6 +39,7 @@ def compare(
     The source is fed with the same tensors, float32 where the graph takes float32.
 
     Raises:
+        InputError: a value of the sample cannot be fed; names column and row. No retry.
         ParityError: a number is further off than ``tolerance``, or a label differs where the
             source is not undecided; names the worst row. A retry does not help.
     """
@@ -46,7 +47,10 @@ def compare(
     seen: dict[str, OutputParity] = {}
     first_row = 0
     for batch in sample.to_batches(max_chunksize=CHUNK_ROWS):
-        tensors = gathered(batch, source.inputs)
+        try:
+            tensors = gathered(batch, source.inputs)
+        except InputError as error:
+            raise InputError(f"{error} (rows counted from sample row {first_row})") from error
         widely = source.predict(gathered(batch, wide)) if wide else None
         expected = source.predict(tensors)
         case = _Case(first_row, tolerance)

@@ -29,15 +29,17 @@ _ORT_DATATYPES = {
 
 
 def check_one_onnxruntime(version_of: Callable[[str], str] = version) -> None:
-    """Check that not both ``onnxruntime`` and ``onnxruntime-gpu`` are installed.
+    """Check that ``onnxruntime`` or ``onnxruntime-gpu`` is installed, and not both.
 
     They share one import name, so the one that was installed last overwrites half of the other,
     and pip cannot exclude one by the other.
 
     Raises:
-        PlatformError: both are; names the two commands that mend it. A retry does not help.
+        PlatformError: both are (names the two commands that mend it), or none. No retry.
     """
     found = [name for name in ("onnxruntime", "onnxruntime-gpu") if _is_installed(name, version_of)]
+    if not found:
+        raise PlatformError("ONNX Runtime is not installed; `pip install onnxruntime`")
     if len(found) > 1:
         raise PlatformError(
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other; keep "

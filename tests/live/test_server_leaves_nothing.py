@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,18 @@ StartOwner = Callable[[Path], "subprocess.Popen[str]"]
 
 def gone(traces: Traces) -> bool:
     return traces.wait_until(lambda: not traces.look(), GONE_AFTER_S)
+
+
+def reported(triton: EmbeddedTriton) -> str:
+    """Return what `check` says; the guard tells of a death when it has cleaned up after it."""
+    give_up_at = time.monotonic() + GONE_AFTER_S
+    while time.monotonic() < give_up_at:
+        try:
+            triton.check()
+        except ServerGoneError as error:
+            return str(error)
+        time.sleep(0.05)
+    return "nothing was reported"
 
 
 def wait_for_endpoint(owner: subprocess.Popen[str], traces: Traces) -> None:
@@ -65,8 +78,7 @@ def test_a_killed_server_leaves_nothing_and_is_reported(
         os.kill(triton.pid, signal.SIGKILL)
         assert traces.wait_until(lambda: not traces.shared_memory(), GONE_AFTER_S)
         assert traces.wait_until(lambda: not traces.processes(), GONE_AFTER_S)
-        with pytest.raises(ServerGoneError, match="ended with code -9"):
-            triton.check()
+        assert "ended with code -9" in reported(triton)
     assert not traces.look()
 
 
@@ -78,8 +90,7 @@ def test_a_killed_guard_leaves_nothing_and_is_reported(
         os.kill(traces.parent_of(triton.pid), signal.SIGKILL)
         assert traces.wait_until(lambda: not traces.shared_memory(), GONE_AFTER_S)
         assert traces.wait_until(lambda: not traces.processes(), GONE_AFTER_S)
-        with pytest.raises(ServerGoneError, match="was killed"):
-            triton.check()
+        assert "was killed" in reported(triton)
     assert not traces.look()
 
 

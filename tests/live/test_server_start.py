@@ -196,6 +196,14 @@ def test_an_import_error_in_a_python_entry_is_named(
         EmbeddedTriton(tmp_path).start()
 
 
+def test_a_path_without_a_shell_does_not_make_the_start_hang(
+    double_repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with EmbeddedTriton(double_repository, start_deadline_s=30, stop_deadline_s=0) as triton:
+        assert (infer(triton, "double") == 6).all()
+
+
 def test_a_given_port_that_stays_taken_is_an_error_and_never_replaced(repository: Path) -> None:
     with socket.create_server((ports.HOST, 0)) as owner:
         port = owner.getsockname()[1]

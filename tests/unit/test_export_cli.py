@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import lightgbm
 import numpy as np
@@ -44,7 +46,7 @@ def test_export_prints_entry_version_batch_size_with_its_reason_and_parity(boost
     (version,) = (p.name for p in (tmp_path / "model_repository/m").iterdir() if p.is_dir())
     assert lines[1] == f"version         {version}"
     assert lines[2] == "max_batch_size  4096 (the default for 12 bytes a row)"
-    assert lines[3].startswith("parity          variable: 300 rows, at most ")
+    assert lines[3].startswith("parity          variable: 300 rows, largest difference ")
 
 
 def test_a_second_export_says_that_nothing_changed(booster):
@@ -85,12 +87,11 @@ def test_a_tolerance_that_float32_cannot_keep_publishes_nothing(booster, tmp_pat
 
 
 def test_a_trusted_pickle_is_announced_on_stderr(booster):
-    from joblib import dump  # noqa: PLC0415
     from sklearn.linear_model import LinearRegression  # noqa: PLC0415
 
-    dump(LinearRegression().fit(X, X[:, 0]), "model.joblib")
+    Path("model.pkl").write_bytes(pickle.dumps(LinearRegression().fit(X, X[:, 0])))
     done = run(
-        *("sklearn", "model.joblib", "--trust-pickle", "--name", "m", "--sample", "rows.parquet")
+        *("sklearn", "model.pkl", "--trust-pickle", "--name", "m", "--sample", "rows.parquet")
     )
     assert done.exit_code == 0
     assert "can run any code" in done.stderr
@@ -99,14 +100,14 @@ def test_a_trusted_pickle_is_announced_on_stderr(booster):
 @pytest.mark.parametrize("name", ["", "onnx", "sklearn", "lightgbm"])
 def test_every_help_shows_an_example(name):
     done = run(*filter(None, [name]), "--help")
-    assert "tritonbulk export" in done.stdout.partition("Example:")[2]
+    assert done.stdout.partition("Example:  ")[2].startswith("tritonbulk export")
 
 
 def test_importing_the_package_or_its_command_loads_no_framework():
     code = (
         "import sys, tritonbulk_export, tritonbulk_export.cli;"
         "heavy = {'onnx', 'onnxruntime', 'sklearn', 'skl2onnx', 'lightgbm', 'tritonclient'};"
-        "sys.exit(' '.join(heavy & set(sys.modules)))"
+        "sys.exit(' '.join(heavy & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""The checked-in entry ``flight_delay`` is what the checked-in source model gives, byte for byte."""
+"""The checked-in entry ``flight_delay`` is what the checked-in source model gives."""
 
 from __future__ import annotations
 

@@ -180,15 +180,32 @@ def test_made_up_feature_names_take_the_columns_in_their_order(export):
     assert [c.name for c in features.columns] == ["p", "q", "r"]
 
 
+def test_a_constant_category_whose_list_has_no_place_is_refused(export):
+    constant = X.copy()
+    constant[:, 2] = 0
+    with pytest.raises(ModelError, match="lists categories for 1 features but 0"):
+        export(train("binary", SCORE > 0, data=constant))
+
+
 def test_a_sample_without_a_feature_is_refused(export):
     with pytest.raises(ContractError, match="'kind'"):
         export(train("binary", SCORE > 0), TABLE.drop_columns(["kind"]))
 
 
-def test_a_file_that_is_no_model_is_refused(tmp_path):
-    (tmp_path / "model.txt").write_text("not a model")
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (None, "does not exist"),
+        (b"not a model", "is not a LightGBM text model"),
+        (b"\xff", "is not a LightGBM text model"),
+        (b"tree\nversion=v4\n", "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_model_is_refused(tmp_path, data, reason):
+    if data is not None:
+        (tmp_path / "model.txt").write_bytes(data)
     pq.write_table(TABLE, tmp_path / "rows.parquet")
-    with pytest.raises(InputError, match="is not a LightGBM text model"):
+    with pytest.raises(InputError, match=reason):
         export_lightgbm(tmp_path / "model.txt", name="m", sample=tmp_path / "rows.parquet")
 
 

@@ -29,9 +29,14 @@ def identity(kind=TensorProto.FLOAT):
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
-@pytest.mark.parametrize("names", [("onnxruntime",), ("onnxruntime-gpu",), ()])
+@pytest.mark.parametrize("names", [("onnxruntime",), ("onnxruntime-gpu",)])
 def test_one_distribution_is_fine(names):
     check_one_onnxruntime(installed(*names))
+
+
+def test_no_distribution_is_refused():
+    with pytest.raises(PlatformError, match="is not installed"):
+        check_one_onnxruntime(installed())
 
 
 def test_two_distributions_are_refused_with_the_commands_that_mend_it():

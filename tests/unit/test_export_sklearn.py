@@ -17,8 +17,10 @@ from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
     RandomForestClassifier,
+    VotingClassifier,
 )
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
@@ -75,8 +77,21 @@ def served(exported, rows):
         (LogisticRegression(), np.array(["no", "yes"])[Y2]),
         (RandomForestClassifier(5, random_state=0), Y3),
         (HistGradientBoostingClassifier(max_iter=10), Y3),
+        (MLPClassifier((4,), max_iter=500, tol=0.01, random_state=0), Y3),
+        (
+            VotingClassifier([("a", LogisticRegression())], voting="soft", flatten_transform=False),
+            Y2,
+        ),
     ],
-    ids=["scaled-binary", "three-classes", "text-labels", "forest", "histogram-trees"],
+    ids=[
+        "scaled-binary",
+        "three-classes",
+        "text-labels",
+        "forest",
+        "histogram-trees",
+        "mlp",
+        "voting",
+    ],
 )
 def test_a_classifier_gives_label_and_probabilities(export, model, labels):
     model.fit(X, labels)

@@ -50,8 +50,9 @@ def server_environment(environment: EnvironmentInfo, temporary: Path) -> dict[st
     """
     variables = dict(os.environ)
     variables.pop("LD_LIBRARY_PATH", None)
-    path = [str(environment.executable.parent), variables.get("PATH", os.defpath)]
-    variables["PATH"] = os.pathsep.join(path)
+    # The server starts its stubs by way of a shell, and waits for ever where there is none.
+    path = [str(environment.executable.parent), variables.get("PATH", ""), os.defpath]
+    variables["PATH"] = os.pathsep.join(filter(None, path))
     if environment.library_folder is not None:
         variables["LD_LIBRARY_PATH"] = environment.library_folder
     variables["TMPDIR"] = str(temporary)

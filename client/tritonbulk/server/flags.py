@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal
 
 from tritonbulk.server.guard import server_marker
-from tritonbulk.server.ports import HOST
 
+HOST = "127.0.0.1"
 RESTRICTED = "model-repository,shared-memory,trace,logging"
 HEADER_KEY = "tritonbulk-admin"
 ADMIN_HEADER = f"triton-grpc-protocol-{HEADER_KEY}"

@@ -173,7 +173,8 @@ def _wait_until_ready(
         if launch.cancelled.wait(POLL_S):
             raise ServerGoneError("The start of the embedded server was cancelled.")
         if time.monotonic() >= give_up_at:
-            raise _start_error("it was still loading at the deadline", log)
+            last = "; ".join(log_tail(log, 1)) or "nothing"
+            raise _start_error(f"it was still loading at the deadline (last logged: {last})", log)
 
 
 def _start_error(cause: str, log: str) -> StartError:

@@ -6,7 +6,8 @@ import socket
 import time
 from contextlib import ExitStack
 
-HOST = "127.0.0.1"
+from tritonbulk.server.flags import HOST
+
 POLL_S = 0.2
 
 

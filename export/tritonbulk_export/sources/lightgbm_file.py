@@ -35,12 +35,7 @@ def load_lightgbm(path: Path, sample: pa.Schema) -> SourceModel:
         InputError: the file is no LightGBM model, or the sample lacks its columns; no retry.
         ModelError: the model cannot be expressed; no retry.
     """
-    try:
-        booster = lightgbm.Booster(model_file=path)
-    except lightgbm.basic.LightGBMError as error:
-        raise InputError(
-            f"{path} is not a LightGBM text model ({error}); save it with Booster.save_model"
-        ) from error
+    booster = _load(path)
     dump = booster.dump_model()
     output = "probabilities" if is_classifier(dump) else "variable"
     columns = _columns(booster, dump, sample)
@@ -61,6 +56,21 @@ def load_lightgbm(path: Path, sample: pa.Schema) -> SourceModel:
         takes_float64=True,
         distributions=("lightgbm",),
     )
+
+
+def _load(path: Path) -> lightgbm.Booster:
+    # LightGBM prints its own complaint as well, so what is plainly no model never reaches it.
+    if not path.exists():
+        raise InputError(
+            f"model file {path} does not exist; give the path of a LightGBM text model"
+        )
+    try:
+        with path.open("rb") as file:
+            if file.readline().strip() == b"tree":
+                return lightgbm.Booster(model_file=path)
+    except (OSError, lightgbm.basic.LightGBMError) as error:
+        raise InputError(f"{path} cannot be read ({error}); give a whole, readable file") from error
+    raise InputError(f"{path} is not a LightGBM text model; save it with Booster.save_model")
 
 
 def _columns(

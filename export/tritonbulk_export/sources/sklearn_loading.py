@@ -1,8 +1,9 @@
 """Loading a scikit-learn file without running what a stranger put into it.
 
-skops rebuilds objects of known types only. Two types it leaves to the reader, because scikit-learn
-follows the node numbers inside without checking them: trees. They are loaded here and checked
-before anything follows them. Everything else that is unknown is refused by name.
+skops rebuilds objects of known types only, and leaves the judgement of others to the reader. Two of
+them are trees: scikit-learn follows the node numbers inside without checking them, so they are
+checked here before anything follows them. Some are plain parts of scikit-learn that hold values and
+run nothing. Everything else is refused by name.
 """
 
 from __future__ import annotations
@@ -21,6 +22,11 @@ from tritonbulk.errors import InputError
 
 _TREE = "sklearn.tree._tree.Tree"
 _HISTOGRAM_TREE = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
+_HARMLESS = {
+    "sklearn.utils._bunch.Bunch",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+}
 
 Indices = npt.NDArray[np.integer[Any]]
 
@@ -51,10 +57,10 @@ def load_model(path: Path, *, trust_pickle: bool) -> Any:
 
 
 def _load_skops(path: Path) -> Any:
-    checked = [_TREE, _HISTOGRAM_TREE]
+    known = {_TREE, _HISTOGRAM_TREE, *_HARMLESS}
     try:
-        unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - set(checked))
-        model = None if unknown else skops.io.load(path, trusted=checked)
+        unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - known)
+        model = None if unknown else skops.io.load(path, trusted=sorted(known))
     except Exception as error:  # a damaged file can raise anything
         raise InputError(
             f"{path} is not a readable skops file ({type(error).__name__}: {error}); save it again "

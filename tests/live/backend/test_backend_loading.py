@@ -17,9 +17,9 @@ Y = 'output { name: "y" data_type: TYPE_FP32 dims: 4 } '
 ENDS = f"max_batch_size: 8 {X}{Y}"
 TWICE = "g (float[n,4] x) => (float[n,4] y) { y = Add(x, x) }"
 FIXED = "g (float[2,4] x) => (float[2,4] y) { y = Add(x, x) }"
-SCALAR = (
-    "g (float x) => (float y, int64[1] rank){ y = Add(x, x) shape = Shape(x) rank = Shape(shape) }"
-)
+SCALAR = "g (float x) => (float y) { y = Add(x, x) }"
+#: A scalar index takes a row out of a table; an index of shape [1] takes a table of one row.
+ROW = "g (int64 x) => (float[2] y) <float[2,2] table = {1, 2, 3, 4}> { y = Gather(table, x) }"
 ROW_SUMS = (
     "g (float[n,4] x) => (float[n] y, float[n,4] z) <int64[1] axis = {1}>"
     "{ y = ReduceSum<keepdims = 0>(x, axis) z = Identity(x) }"
@@ -52,6 +52,7 @@ SERVED = {
     "backend_only": entry(TWICE),
     "fixed": entry(FIXED),
     "scalar": entry(SCALAR),
+    "row": entry(ROW),
     "larger_batch": entry(TWICE, "max_batch_size: 64"),
     "batch_of_one": entry(TWICE, "max_batch_size: 1"),
     "other_file": {
@@ -205,9 +206,8 @@ def test_a_given_batch_limit_is_kept_when_the_rest_is_filled_in(backend: Any) ->
 
 
 def test_a_scalar_model_takes_and_gives_one_element(backend: Any) -> None:
-    answer = backend.score("scalar", x=np.array([21], np.float32))
-    assert answer["y"].tolist() == [42.0]
-    assert answer["rank"].tolist() == [0]
+    assert backend.score("scalar", x=np.array([21], np.float32))["y"].tolist() == [42.0]
+    assert backend.score("row", x=np.array([1]))["y"].tolist() == [3.0, 4.0]
 
 
 def test_the_version_policy_says_which_versions_answer(backend: Any) -> None:

@@ -47,11 +47,11 @@ class TritonPythonModel:
         config = auto_complete_model_config.as_dict()
         if not is_complete(config):
             # Imported late: complete configurations, the usual case, do not need ONNX Runtime.
-            from ort_session import inspect  # noqa: PLC0415
+            from ort_session import file_signature  # noqa: PLC0415
 
             try:
                 path = _model_file(_version_folder(), config)
-                config.update(complete(config, inspect(path)))
+                config.update(complete(config, file_signature(path)))
             except LoadError as error:
                 raise pb_utils.TritonModelException(str(error)) from None
         return auto_complete_model_config

@@ -22,7 +22,7 @@ _GRAPH_LEVELS = {
 _LOG_SEVERITY = 3
 
 
-def inspect(path: Path) -> Signature:
+def file_signature(path: Path) -> Signature:
     """The signature of an ONNX file.
 
     Raises:
