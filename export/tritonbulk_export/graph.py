@@ -44,6 +44,9 @@ def repaired(model: onnx.ModelProto) -> onnx.ModelProto:
     without_zipmap(graph)
     _drop_initializer_inputs(graph)
     graph = _lowered(graph)
+    for port in graph.graph.input:
+        if not port.type.tensor_type.HasField("shape"):
+            raise ModelError(f"input {port.name!r} has no declared shape; export it with one")
     for port in (*graph.graph.input, *graph.graph.output):
         _declare_batch(port)
     _strip(graph)
@@ -52,13 +55,6 @@ def repaired(model: onnx.ModelProto) -> onnx.ModelProto:
     graph.ClearField("producer_version")
     graph.ClearField("domain")
     graph.ClearField("model_version")
-    try:
-        onnx.checker.check_model(graph)
-    except (onnx.checker.ValidationError, ValueError) as error:
-        raise ModelError(
-            f"the ONNX checker refuses the graph ({first_line(error)}); export the model again "
-            "with another exporter or opset"
-        ) from error
     return graph
 
 
@@ -73,6 +69,9 @@ def with_output_shapes(
     Args:
         graph: repaired.
         shapes: row shape by output name; -1 where a size differs from run to run.
+
+    Raises:
+        ModelError: the ONNX checker refuses the graph; a retry does not help.
     """
     declared = onnx.ModelProto()
     declared.CopyFrom(graph)
@@ -80,6 +79,13 @@ def with_output_shapes(
         dims = [BATCH, *(None if size == -1 else size for size in shapes[port.name])]
         element = port.type.tensor_type.elem_type
         port.CopyFrom(helper.make_tensor_value_info(port.name, element, dims))
+    try:
+        onnx.checker.check_model(declared)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        raise ModelError(
+            f"the ONNX checker refuses the graph ({first_line(error)}); export the model again "
+            "with another exporter or opset"
+        ) from error
     return declared
 
 

@@ -41,7 +41,7 @@ def compare(
     Raises:
         InputError: a value of the sample cannot be fed; names column and row. No retry.
         ParityError: a number is further off than ``tolerance``, or a label differs where the
-            source is not undecided; names the worst row. A retry does not help.
+            source is not undecided; names the first such row. A retry does not help.
     """
     wide = _widened(source.inputs) if source.takes_float64 else ()
     seen: dict[str, OutputParity] = {}
@@ -76,6 +76,9 @@ def proved_nulls(
         session: of the graph.
         tensors: some rows to put NaN into.
         tolerance: as in `compare`.
+
+    Raises:
+        ParityError: an output has not the shape that the source gives; no retry.
     """
     spots = [
         (tensor.name, position if len(tensor.columns) > 1 else slice(None))
@@ -89,14 +92,16 @@ def proved_nulls(
     expected = source.predict(tried)
     wrong = np.zeros(len(spots) + 1, dtype=bool)
     for name, found in session.run(tried).items():
-        mask = _wrong(found, expected.outputs[name], expected.margin, tolerance)
+        mask = _wrong(found, _reference(name, found, expected), expected.margin, tolerance)
         wrong |= mask.reshape(len(mask), -1).any(axis=1)
     refused = iter(wrong[:-1] | wrong[-1])
     return tuple(
         replace(
             tensor,
             columns=tuple(
-                replace(column, null="refuse") if column.null == "nan" and next(refused) else column
+                replace(column, null="refuse", unknown="refuse")
+                if column.null == "nan" and next(refused)
+                else column
                 for column in tensor.columns
             ),
         )
@@ -127,13 +132,7 @@ def _widened(inputs: Sequence[InputTensor]) -> tuple[InputTensor, ...]:
 def _compared(
     name: str, found: Tensor, expected: Answers, wide: Tensor | None, case: _Case
 ) -> OutputParity:
-    reference = expected.outputs.get(name)
-    if reference is None or reference.shape != found.shape:
-        shape = None if reference is None else list(reference.shape)
-        raise ParityError(
-            f"output {name!r} has shape {list(found.shape)}, the source model gives {shape}; this "
-            "kind of model is not supported"
-        )
+    reference = _reference(name, found, expected)
     wrong = _wrong(found, reference, expected.margin, case.tolerance)
     if wrong.any():
         spot = tuple(np.argwhere(wrong)[0])
@@ -152,6 +151,17 @@ def _compared(
         max_rel=float((off / np.maximum(_magnitude(reference), floor)).max()),
         max_abs_float64=None if wide is None else float(distance(found, wide).max()),
     )
+
+
+def _reference(name: str, found: Tensor, expected: Answers) -> Tensor:
+    reference = expected.outputs.get(name)
+    if reference is None or reference.shape != found.shape:
+        shape = None if reference is None else list(reference.shape)
+        raise ParityError(
+            f"output {name!r} has shape {list(found.shape)}, the source model gives {shape}; this "
+            "kind of model is not supported"
+        )
+    return reference
 
 
 @dataclass(frozen=True, slots=True)

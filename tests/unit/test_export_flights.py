@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +23,10 @@ MODEL = ROOT / "examples" / "flights" / "flight_delay.lgb.txt"
 @pytest.fixture(scope="module")
 def example():
     """Return the example's module that reads the data."""
-    sys.path.insert(0, str(MODEL.parent))
-    try:
-        import data  # noqa: PLC0415
-    finally:
-        sys.path.pop(0)
-    return data
+    spec = spec_from_file_location("flights_data", MODEL.with_name("data.py"))
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")

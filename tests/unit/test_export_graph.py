@@ -153,6 +153,11 @@ def test_a_scalar_has_no_batch_and_is_refused():
         repaired(relu(()))
 
 
+def test_an_input_without_a_shape_is_refused():
+    with pytest.raises(ModelError, match="no declared shape"):
+        repaired(relu(None))
+
+
 def test_a_graph_without_inputs_is_refused():
     constant = helper.make_node("Constant", [], ["y"], value_float=1.0)
     with pytest.raises(ModelError, match="no inputs"):
@@ -163,7 +168,7 @@ def test_a_graph_that_the_checker_refuses_is_refused():
     broken = relu()
     broken.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(ModelError, match="checker refuses"):
-        repaired(broken)
+        with_output_shapes(repaired(broken), {"y": (2,)})
 
 
 def test_observed_output_shapes_replace_the_declared_ones():

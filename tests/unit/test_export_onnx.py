@@ -140,6 +140,17 @@ def test_a_wrong_declared_output_shape_is_mended(export):
     assert dim.dim_param == "batch"
 
 
+@pytest.mark.parametrize("declared", [["N", None], ["N", "classes"], None])
+def test_an_output_shape_that_is_left_open_is_declared_as_it_was_seen(export, declared):
+    graph = linear()
+    graph.graph.output[0].CopyFrom(port("y", declared))
+    exported = export(graph, input_map=["x=f*"])
+    assert contract_of(exported).outputs[0].shape == (3,)
+    loaded = onnx.load(exported.entry / str(exported.version) / "model.onnx")
+    dims = loaded.graph.output[0].type.tensor_type.shape.dim
+    assert [dim.dim_param or dim.dim_value for dim in dims] == ["batch", 3]
+
+
 def test_anonymous_tensors_get_names_and_either_name_maps(export):
     exported = export(linear(x="0", y="Identity:0"), input_map=["0=f*"])
     contract = contract_of(exported)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -230,6 +231,26 @@ def test_a_repository_that_is_held_for_too_long_is_an_error(tmp_path):
     ):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_on_a_file_that_was_unlinked_meanwhile_is_no_lock(tmp_path, monkeypatch):
+    flock = fcntl.flock
+    unlinked = []
+
+    def flock_late(descriptor, operation):
+        if not unlinked:  # the last holder goes between our open and our lock
+            unlinked.extend(tmp_path.iterdir())
+            unlinked[0].unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock_late)
+    with (
+        repository_lock(tmp_path),
+        pytest.raises(SinkError),
+        repository_lock(tmp_path, wait_s=0.1),
+    ):
+        pass
+    assert len(unlinked) == 1
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "-x", "a/b", "a b", "ü", "..", "x" * 129, "a\n"])

@@ -13,6 +13,7 @@ import pytest
 import skops.io
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
+from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
@@ -20,6 +21,7 @@ from sklearn.ensemble import (
     VotingClassifier,
 )
 from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+from sklearn.multioutput import MultiOutputClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
@@ -215,8 +217,11 @@ def test_a_model_without_names_needs_a_sample_of_its_width(export):
     [
         (KMeans(2, n_init=1, random_state=0).fit(X), "classifiers and regressors"),
         (RidgeClassifier().fit(X, Y2), "without predict_proba"),
+        (DummyClassifier().fit(X, 0 * Y2), "one class only"),
+        (RandomForestClassifier(3).fit(X, np.column_stack([Y2, 1 - Y2])), "several labels"),
+        (MultiOutputClassifier(LogisticRegression()).fit(X, np.column_stack([Y2, Y2])), "several"),
     ],
-    ids=["clusters", "no-probabilities"],
+    ids=["clusters", "no-probabilities", "one-class", "two-labels", "two-models"],
 )
 def test_other_kinds_of_model_are_refused(export, model, reason):
     with pytest.raises(ModelError, match=reason):

@@ -81,6 +81,8 @@ def _check_kind(model: Any, path: Path) -> None:
         raise ModelError(
             f"{path} holds a {kind} without predict_proba; wrap it in CalibratedClassifierCV"
         )
+    if is_classifier(model) and isinstance(model.classes_, list):
+        raise ModelError(f"{path} holds a {kind} for several labels; export one classifier a label")
 
 
 def _inputs(model: Any, columns: Sequence[str], schema: pa.Schema) -> tuple[InputTensor, ...]:
@@ -193,6 +195,10 @@ def _graph(model: Any, inputs: Sequence[InputTensor]) -> Any:
             (FloatTensorType if tensor.datatype.is_float else StringTensorType)(
                 [None, *tensor.shape]
             ),
+        )
+    if is_classifier(model) and len(model.classes_) < 2:
+        raise ModelError(
+            f"{path} holds a {kind} for one class only; train it on rows of at least two"
         )
         for tensor in inputs
     ]
