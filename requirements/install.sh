@@ -77,7 +77,7 @@ if [ -n "$uv" ]; then
 else
   install=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
 fi
-say "installing $(grep -c '==' "$list") pinned packages from $list (about 450 MB on disk)"
+say "installing $(grep -c '==' "$list") pinned packages from $list (about 800 MB on disk)"
 attempt "installing packages" "${install[@]}" --require-hashes --no-deps --requirement "$list"
 say "installing the flights data and the project"
 attempt "installing the data" \

@@ -21,13 +21,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pyarrow.parquet as pq
-from data import DATA
-from data import main as write_data
 
 import tritonbulk
 from tritonbulk.contract import gather
 from tritonbulk.transport import Endpoint
 
+DATA = Path("data/flights.parquet")
 MODEL = "flight_delay"
 REPOSITORY = Path("model_repository")
 OUT = Path("scored")
@@ -37,7 +36,7 @@ TOLERANCE = 1e-6
 def main() -> None:
     """Run the demo; exits with 1 if a prediction differs from ONNX Runtime's."""
     step("1. the data")
-    write_data()
+    run("data.py")
     step("2. export: the trained LightGBM model becomes a model entry, proven on held-out flights")
     run("train.py", "--no-train")
     step("3. a real Triton server on model_repository/")

@@ -5,10 +5,9 @@ Why each field has its value:
 - ``backend`` and ``default_model_filename`` are explicit: Triton's guess looks at the first folder.
 - ``dynamic_batching`` is there even though tritonbulk sends full batches: it gives the queue, and
   merges the small requests of others. No preferred sizes and no delay: what waits goes at once.
-- The queue is bounded (Triton's default is not), so a flood is answered UNAVAILABLE instead of
-  filling the server's memory. The bound is in requests: as many full ones as fit 1 GiB.
-- The queue's timeout is long, but not 0: a request's own timeout only counts when it is *smaller*
-  than the default, so 0 would switch it off for everyone.
+- There is no queue policy: any bound or time-out in it makes the batcher stall for tenths of a
+  second while full batches wait (triton-inference-server/server#8870; figures in
+  ``docs/design.md``).
 - ``instance_group`` has a count and no kind: Triton then takes the GPU where there is one.
 - ``version_policy`` names the version, so a folder that lies there by accident is never served.
 """
@@ -34,10 +33,6 @@ OPEN_DIM_SIZE = 256
 TEXT_BYTES = 64
 """Counted for one BYTES element: its length prefix and some text."""
 
-QUEUE_BYTES_MAX = 1 << 30
-QUEUE_REQUESTS_MIN, QUEUE_REQUESTS_MAX = 64, 4096
-QUEUE_TIMEOUT_US = 600_000_000
-
 Tensors = Sequence[InputTensor | OutputTensor]
 
 
@@ -61,15 +56,6 @@ def default_max_batch_size(tensors: Tensors) -> int:
     return min(max(power, BATCH_ROWS_MIN), BATCH_ROWS_MAX)
 
 
-def queue_requests_max(tensors: Tensors, max_batch_size: int) -> int:
-    """Return the bound of the server's queue, in requests.
-
-    As many full requests as fit 1 GiB, and at least 64, at most 4096.
-    """
-    request_bytes = max(row_bytes(tensors) * max_batch_size, 1)
-    return min(max(QUEUE_BYTES_MAX // request_bytes, QUEUE_REQUESTS_MIN), QUEUE_REQUESTS_MAX)
-
-
 def model_config(contract: Contract, version: int, max_batch_size: int) -> pb.ModelConfig:
     """Return the configuration of one version of an entry.
 
@@ -88,11 +74,7 @@ def model_config(contract: Contract, version: int, max_batch_size: int) -> pb.Mo
         instance_group=[pb.ModelInstanceGroup(count=1)],
     )
     config.version_policy.specific.versions.append(version)
-    queue = config.dynamic_batching.default_queue_policy
-    queue.timeout_action = pb.ModelQueuePolicy.REJECT
-    queue.default_timeout_microseconds = QUEUE_TIMEOUT_US
-    queue.allow_timeout_override = True
-    queue.max_queue_size = queue_requests_max((*contract.inputs, *contract.outputs), max_batch_size)
+    config.dynamic_batching.SetInParent()
     config.parameters[CONTRACT_PARAMETER].string_value = contract.to_json()
     config.parameters[DIGEST_PARAMETER].string_value = contract.digest.removeprefix("sha256:")
     return config

@@ -18,7 +18,7 @@ import pytest
 import tritonclient.grpc as triton_grpc
 
 from tritonbulk.errors import PlatformError, ServerGoneError, StartError, UsageError
-from tritonbulk.server import backends, embedded, environment, ports
+from tritonbulk.server import backends, embedded, environment, flags, ports
 from tritonbulk.server.embedded import EmbeddedTriton
 from tritonbulk.server.flags import Ports, ServerOptions
 from tritonbulk.server.launch import Launch, launch_server
@@ -205,7 +205,7 @@ def test_a_path_without_a_shell_does_not_make_the_start_hang(
 
 
 def test_a_given_port_that_stays_taken_is_an_error_and_never_replaced(repository: Path) -> None:
-    with socket.create_server((ports.HOST, 0)) as owner:
+    with socket.create_server((flags.HOST, 0)) as owner:
         port = owner.getsockname()[1]
         with pytest.raises(StartError, match=rf"Port {port} .* still taken after 0.5 s") as caught:
             EmbeddedTriton(repository, grpc_port=port, port_wait_s=0.5).start()
@@ -213,19 +213,19 @@ def test_a_given_port_that_stays_taken_is_an_error_and_never_replaced(repository
 
 
 def test_a_given_port_is_waited_for_while_its_owner_drains(tmp_path: Path) -> None:
-    owner = socket.create_server((ports.HOST, 0))
+    owner = socket.create_server((flags.HOST, 0))
     port = owner.getsockname()[1]
     timer = threading.Timer(1, owner.close)
     timer.start()
     with EmbeddedTriton(tmp_path, models=(), grpc_port=port, stop_deadline_s=0) as triton:
-        assert triton.grpc == f"{ports.HOST}:{port}"
+        assert triton.grpc == f"{flags.HOST}:{port}"
     timer.join()
 
 
 def test_a_free_port_that_is_lost_before_the_server_takes_it_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server((ports.HOST, 0)) as thief:
+    with socket.create_server((flags.HOST, 0)) as thief:
         lost = thief.getsockname()[1]
         picked: list[int] = []
 
@@ -238,7 +238,7 @@ def test_a_free_port_that_is_lost_before_the_server_takes_it_is_replaced(
         with EmbeddedTriton(tmp_path, models=(), stop_deadline_s=0) as triton:
             triton.check()
             assert len(picked) == 2
-            assert triton.metrics == f"{ports.HOST}:{picked[1]}"
+            assert triton.metrics == f"{flags.HOST}:{picked[1]}"
 
 
 def stub_without_its_library(home: environment.EnvironmentInfo) -> Path:

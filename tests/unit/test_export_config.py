@@ -17,7 +17,6 @@ from tritonbulk_export.config import (
     default_max_batch_size,
     from_text,
     model_config,
-    queue_requests_max,
     row_bytes,
     to_text,
 )
@@ -76,11 +75,6 @@ instance_group {
 }
 default_model_filename: "model.onnx"
 dynamic_batching {
-  default_queue_policy {
-    default_timeout_microseconds: 600000000
-    allow_timeout_override: true
-    max_queue_size: 4096
-  }
 }
 parameters {
   key: "tritonbulk_contract"
@@ -110,11 +104,10 @@ def test_the_contract_comes_back_out_of_the_text():
     assert Contract.from_json(text) == CONTRACT
 
 
-def test_the_queue_has_a_bound_and_a_timeout_that_requests_may_shorten():
-    queue = model_config(CONTRACT, 1, 64).dynamic_batching.default_queue_policy
-    assert queue.max_queue_size > 0
-    assert queue.default_timeout_microseconds > 0
-    assert queue.allow_timeout_override
+def test_the_batcher_is_on_and_has_no_queue_policy_which_would_make_it_stall():
+    config = model_config(CONTRACT, 1, 64)
+    assert config.HasField("dynamic_batching")
+    assert not config.dynamic_batching.HasField("default_queue_policy")
 
 
 def test_no_kind_is_given_so_that_triton_takes_the_gpu_where_there_is_one():
@@ -140,10 +133,3 @@ def test_bytes_of_a_row_count_open_dimensions_and_texts():
 )
 def test_the_default_batch_is_the_largest_power_of_two_within_8_mib(floats, rows):
     assert default_max_batch_size([InputTensor("x", FP32, (floats,))]) == rows
-
-
-@pytest.mark.parametrize(
-    ("floats", "rows", "requests"), [(1, 1, 4096), (2048, 1024, 128), (2**20, 64, 64)]
-)
-def test_the_queue_holds_as_many_full_requests_as_fit_1_gib(floats, rows, requests):
-    assert queue_requests_max([InputTensor("x", FP32, (floats,))], rows) == requests

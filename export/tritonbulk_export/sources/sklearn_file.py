@@ -83,6 +83,10 @@ def _check_kind(model: Any, path: Path) -> None:
         )
     if is_classifier(model) and isinstance(model.classes_, list):
         raise ModelError(f"{path} holds a {kind} for several labels; export one classifier a label")
+    if is_classifier(model) and len(model.classes_) < 2:
+        raise ModelError(
+            f"{path} holds a {kind} for one class only; train it on rows of at least two"
+        )
 
 
 def _inputs(model: Any, columns: Sequence[str], schema: pa.Schema) -> tuple[InputTensor, ...]:
@@ -195,10 +199,6 @@ def _graph(model: Any, inputs: Sequence[InputTensor]) -> Any:
             (FloatTensorType if tensor.datatype.is_float else StringTensorType)(
                 [None, *tensor.shape]
             ),
-        )
-    if is_classifier(model) and len(model.classes_) < 2:
-        raise ModelError(
-            f"{path} holds a {kind} for one class only; train it on rows of at least two"
         )
         for tensor in inputs
     ]
