@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from tritonbulk.codec import RequestEncoder
 from tritonbulk.contract import parse_input_map
-from tritonbulk.dispatch import Limits
+from tritonbulk.dispatch import Limits, rows_in_flight_max
 from tritonbulk.dispatch.limits import IN_FLIGHT_PER_ENDPOINT
 from tritonbulk.driver import Driven, Job, drive
 from tritonbulk.errors import InputError, OptionError
@@ -198,7 +198,7 @@ def make_limits(options: ScoreOptions, plan: Plan) -> Limits:
     requests_max = options.in_flight_max or IN_FLIGHT_PER_ENDPOINT * max(len(options.endpoints), 1)
     return Limits(
         requests_max=requests_max,
-        rows_max=requests_max * plan.batch_rows,
+        rows_max=rows_in_flight_max(plan.inputs, plan.outputs, requests_max, plan.batch_rows),
         max_outage_s=options.max_outage_s,
         failed_fraction_max=options.failed_fraction_max,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -121,6 +122,8 @@ def open_session(
             two distributions of ONNX Runtime are installed.
     """
     check_one_onnxruntime()
+    # Its Linux builds report usage and leave a file in the temporary folder unless told not to.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime  # noqa: PLC0415  (after the check: importing a broken mixture may crash)
 
     options = onnxruntime.SessionOptions()

@@ -12,6 +12,7 @@ from tritonbulk.dispatch import (
     Verdict,
     batch_rows_auto,
     judge,
+    rows_in_flight_max,
 )
 from tritonbulk.dispatch.policy import ANSWER_STATUS
 from tritonbulk.errors import (
@@ -128,3 +129,15 @@ OUT = (OutputTensor("y", datatype("FP32"), ()),)
 )
 def test_batch_rows_follow_from_the_model_alone(inputs, max_batch_size, rows):
     assert batch_rows_auto(inputs, OUT, max_batch_size) == rows
+
+
+@pytest.mark.parametrize(
+    ("floats", "requests", "batch_rows", "rows"),
+    [
+        (63, 8, 4096, 8 * 4096),
+        (2**18, 8, 64, 255),  # 256 MiB of rows of 1 MiB and their answers
+        (2**27, 8, 4, 4),  # one request is always allowed
+    ],
+)
+def test_rows_in_flight_are_bounded_in_bytes_too(floats, requests, batch_rows, rows):
+    assert rows_in_flight_max([tensor("FP32", (floats,))], OUT, requests, batch_rows) == rows

@@ -21,7 +21,7 @@ from tritonbulk.contract import parse_input_map
 from tritonbulk.errors import OptionError, SinkError
 from tritonbulk.options import ScoreOptions
 
-TABLE_WIDTH = 125
+TABLE_WIDTH = 130
 """Columns that the table of cells needs."""
 
 

@@ -4,7 +4,7 @@
 of a server means; ``limits`` derives the bounds. No clock, no I/O: time comes in with the events.
 """
 
-from tritonbulk.dispatch.limits import Limits, batch_rows_auto
+from tritonbulk.dispatch.limits import Limits, batch_rows_auto, rows_in_flight_max
 from tritonbulk.dispatch.machine import Abort, Action, Dispatch, FailRows, Send
 from tritonbulk.dispatch.policy import Failure, Verdict, judge
 
@@ -19,4 +19,5 @@ __all__ = [
     "Verdict",
     "batch_rows_auto",
     "judge",
+    "rows_in_flight_max",
 ]

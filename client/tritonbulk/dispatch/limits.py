@@ -24,6 +24,9 @@ SIZE_PER_FREE_DIMENSION = 256
 IN_FLIGHT_PER_ENDPOINT = 8
 """Default requests in flight an endpoint: four fill one machine, twice that hides a network."""
 
+IN_FLIGHT_BYTES_MAX = 256 * 2**20
+"""Bytes of tensors in flight, requests and answers together, over all endpoints."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -53,6 +56,20 @@ def bytes_per_row(tensors: Sequence[InputTensor | OutputTensor]) -> int:
             size *= SIZE_PER_FREE_DIMENSION if dimension < 0 else dimension
         total += size
     return max(total, 1)
+
+
+def rows_in_flight_max(
+    inputs: Sequence[InputTensor],
+    outputs: Sequence[OutputTensor],
+    requests_max: int,
+    batch_rows: int,
+) -> int:
+    """Return the rows that may be in flight: ``requests_max`` requests, or `IN_FLIGHT_BYTES_MAX`.
+
+    One full request is always allowed.
+    """
+    by_bytes = IN_FLIGHT_BYTES_MAX // (bytes_per_row(inputs) + bytes_per_row(outputs))
+    return max(min(requests_max * batch_rows, by_bytes), batch_rows)
 
 
 def batch_rows_auto(
