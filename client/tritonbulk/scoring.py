@@ -206,16 +206,19 @@ def make_limits(options: ScoreOptions, plan: Plan) -> Limits:
 
 def _check_nulls(source: Source, plan: Plan) -> None:
     """Refuse nulls that no policy allows before the first row, where statistics tell of them."""
-    for tensor in plan.inputs:
-        for column in tensor.columns:
-            nulls = source.null_count(column.name) if column.null == "refuse" else 0
-            if nulls:
-                raise InputError(
-                    f"column {column.name!r} has {nulls} nulls in {source.paths[0]}"
-                    f"{' and others' if len(source.paths) > 1 else ''}, which tensor "
-                    f"{tensor.name!r} does not take; fill them, or export the model with a policy "
-                    "for them"
-                )
+    fed = {
+        column.name: tensor.name
+        for tensor in plan.inputs
+        for column in tensor.columns
+        if column.null == "refuse"
+    }
+    where = f"{source.paths[0]}{' and others' if len(source.paths) > 1 else ''}"
+    for column, nulls in source.null_counts(tuple(fed)).items():
+        if nulls:
+            raise InputError(
+                f"column {column!r} has {nulls} nulls in {where}, which tensor {fed[column]!r} "
+                "does not take; fill them, or export the model with a policy for them"
+            )
 
 
 def _result(

@@ -6,7 +6,7 @@ one segment and one decoded batch of a row group are held here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,15 +36,17 @@ class Source:
         """Rows in all files."""
         return sum(self.file_rows)
 
-    def null_count(self, column: str) -> int | None:
-        """Return the nulls of a column over all files by their statistics; None if unknown."""
-        total = 0
+    def null_counts(self, columns: Sequence[str]) -> dict[str, int]:
+        """Return the nulls of each column over all files, as far as their statistics tell.
+
+        A column that has no statistics, or is no plain column, is left out.
+        """
+        totals = dict.fromkeys(columns, 0)
         for path in self.paths:
-            count = _null_count(path, column)
-            if count is None:
-                return None
-            total += count
-        return total
+            with _open(path) as file:
+                counts = _null_counts(file.metadata, totals)
+            totals = {name: totals[name] + count for name, count in counts.items()}
+        return totals
 
     def read(
         self, segment_rows: int, columns: Sequence[str], limit_rows: int | None = None
@@ -101,23 +103,17 @@ def _open(path: Path) -> pq.ParquetFile:
         ) from error
 
 
-def _null_count(path: Path, column: str) -> int | None:
-    with _open(path) as file:
-        metadata = file.metadata
-        positions = [
-            index
-            for index in range(metadata.num_columns)
-            if metadata.schema.column(index).path == column
+def _null_counts(metadata: pq.FileMetaData, columns: Iterable[str]) -> dict[str, int]:
+    positions = {metadata.schema.column(index).path: index for index in range(metadata.num_columns)}
+    counts: dict[str, int] = {}
+    for name in positions.keys() & set(columns):
+        groups = [
+            metadata.row_group(group).column(positions[name]).statistics
+            for group in range(metadata.num_row_groups)
         ]
-        if not positions:
-            return None
-        total = 0
-        for group in range(metadata.num_row_groups):
-            statistics = metadata.row_group(group).column(positions[0]).statistics
-            if statistics is None or not statistics.has_null_count:
-                return None
-            total += statistics.null_count
-        return total
+        if all(statistics is not None and statistics.has_null_count for statistics in groups):
+            counts[name] = sum(statistics.null_count for statistics in groups)
+    return counts
 
 
 def _by_file(segments: Iterator[Segment]) -> Iterator[tuple[int, list[Segment]]]:

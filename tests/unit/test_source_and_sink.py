@@ -40,12 +40,13 @@ def test_segments_hold_the_rows_of_the_files_in_order(tmp_path, row_group_size, 
 
 
 def test_nulls_are_counted_by_the_statistics(tmp_path):
-    pq.write_table(pa.table({"a": [1, None, 3], "b": [1, 2, 3]}), tmp_path / "a.parquet")
-    source = open_source([str(tmp_path / "a.parquet")])
-    assert source.null_count("a") == 1
-    assert source.null_count("b") == 0
-    pq.write_table(pa.table({"a": [1, None]}), tmp_path / "b.parquet", write_statistics=False)
-    assert open_source([str(tmp_path / "b.parquet")]).null_count("a") is None
+    one, other, silent = (str(tmp_path / name) for name in ("a.parquet", "b.parquet", "c.parquet"))
+    table = pa.table({"a": [1, None, 3], "b": [1, 2, 3], "l": [[1], [2], None]})
+    pq.write_table(table, one, row_group_size=2)
+    pq.write_table(table.slice(1), other)
+    pq.write_table(table, silent, write_statistics=["b"])
+    assert open_source([one, other]).null_counts(["a", "b", "l"]) == {"a": 2, "b": 0}
+    assert open_source([one, silent]).null_counts(["a", "b"]) == {"b": 0}
 
 
 def test_inputs_that_cannot_be_read_are_named(tmp_path):

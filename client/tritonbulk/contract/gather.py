@@ -138,7 +138,7 @@ def _cast(array: pa.Array, column: Column, tensor: InputTensor) -> Tensor:
     """Return ``array``, which has no nulls, as the tensor's dtype."""
     wanted = tensor.datatype
     try:
-        cast = array.cast(wanted.arrow)
+        cast = array if array.type == wanted.arrow else array.cast(wanted.arrow)
     except pa.ArrowInvalid as error:
         raise InputError(
             f"column {column.name!r} does not fit tensor {tensor.name!r} ({wanted.name}): "
