@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from tritonbulk.codec import Predictions, RequestEncoder, decode_response
+from tritonbulk.codec import Answer, Predictions, RequestEncoder, ResponseDecoder
 from tritonbulk.contract import OutputTensor
-from tritonbulk.contract.gather import Tensor
 from tritonbulk.dispatch import Abort, Action, Dispatch, FailRows, Failure, Limits, Send
 from tritonbulk.dispatch.policy import ANSWER_STATUS
 from tritonbulk.errors import AnswerError, InputError
@@ -41,9 +40,9 @@ class Job:
         segments: segments with their rows, in order; advanced in a thread.
         name_rows: says in words which rows of the input a batch is, for errors.
         encoder: rows → request.
-        outputs: output tensors that the answers must have.
-        names: the outputs' column names.
-        version: the model version that the answers must name; "" for any.
+        decoder: answer → checked tensors.
+        outputs: the output tensors.
+        names: their column names.
         batch_rows: rows a request.
         write: commits one complete segment; called in a thread, one call at a time.
         close: called once everything is committed.
@@ -52,9 +51,9 @@ class Job:
     segments: Iterator[tuple[Segment, pa.RecordBatch]]
     name_rows: Callable[[Segment, Batch], str]
     encoder: RequestEncoder
+    decoder: ResponseDecoder
     outputs: tuple[OutputTensor, ...]
     names: tuple[str, ...]
-    version: str
     batch_rows: int
     write: Callable[[int, pa.RecordBatch, Predictions], object]
     close: Callable[[], None]
@@ -80,7 +79,7 @@ class _Read:
 class _Answered:
     request_id: int
     batch: Batch
-    tensors: tuple[Tensor, ...]
+    answers: tuple[Answer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +198,8 @@ class _Driver:
             case _Read(segment, rows):
                 self._reading = False
                 self._take_on(segment, rows)
-            case _Answered(request_id, batch, tensors):
-                self._open[batch.segment].predictions.put(batch.row_begin, tensors)
+            case _Answered(request_id, batch, answers):
+                self._open[batch.segment].predictions.put(batch.row_begin, answers)
                 self._dispatch.succeeded(request_id, self._clock())
                 self._settle(batch.segment, writer)
             case _Failed(request_id, failure):
@@ -266,12 +265,12 @@ class _Driver:
         timeout_s = min(ATTEMPT_TIMEOUT_S, max(self._limits.max_outage_s, 1.0))
         try:
             answer = await self._transports[send.endpoint].infer(request, timeout_s)
-            tensors = decode_response(answer, self._job.outputs, batch.rows, self._job.version)
+            answers = self._job.decoder.decode(answer, batch.rows)
         except AttemptFailedError as error:
             return _Failed(send.request_id, error.failure)
         except AnswerError as error:
             return _Failed(send.request_id, Failure(2, ANSWER_STATUS, str(error)))
-        return _Answered(send.request_id, batch, tensors)
+        return _Answered(send.request_id, batch, answers)
 
 
 def _first(error: BaseException) -> BaseException:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tritonbulk.codec import RequestEncoder
+from tritonbulk.codec import RequestEncoder, ResponseDecoder
 from tritonbulk.contract import parse_input_map
 from tritonbulk.dispatch import Limits, rows_in_flight_max
 from tritonbulk.dispatch.limits import IN_FLIGHT_PER_ENDPOINT
@@ -184,9 +184,9 @@ def make_job(
         segments=segments,
         name_rows=name_rows,
         encoder=RequestEncoder(model.name, model.version, plan.inputs, plan.outputs),
+        decoder=ResponseDecoder(plan.outputs, model.version),
         outputs=plan.outputs,
         names=plan.names,
-        version=model.version,
         batch_rows=plan.batch_rows,
         write=lambda index, rows, done: sink.write(index, rows.select(plan.keep), done),
         close=sink.close,

@@ -7,8 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from tritonclient.grpc import InferInput, service_pb2
+from tritonclient.utils import serialize_byte_tensor
 
-from tritonbulk.codec import Predictions, RequestEncoder, decode_response
+from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
+from tritonbulk.codec.text import decode_texts, encode_texts
+from tritonbulk.codec.wire import split_response
 from tritonbulk.contract import Column, InputTensor, OutputTensor, datatype
 from tritonbulk.errors import AnswerError
 from tritonbulk.testing import encode_answer
@@ -22,6 +25,10 @@ NUMERIC = [
 def arrays(name, shape):
     dtype = datatype(name).numpy
     return hnp.arrays(dtype, shape, elements=hnp.from_dtype(dtype, allow_subnormal=False))
+
+
+def decode_response(data, outputs, rows, version):
+    return ResponseDecoder(outputs, version).decode(data, rows)
 
 
 def request_of(tensor, batch):
@@ -57,6 +64,47 @@ def test_a_fixed_size_list_column_becomes_the_whole_row(data, name, rows):
 
     assert list(request.inputs[0].shape) == [rows, 2, 3]
     assert list(request.raw_input_contents) == [values.tobytes()]
+
+
+TEXT_COLUMNS = st.integers(1, 5).flatmap(
+    lambda rows: st.lists(
+        st.lists(st.binary(max_size=300), min_size=rows, max_size=rows), min_size=1, max_size=3
+    )
+)
+
+
+def serialized(texts):
+    array = np.array(texts, dtype=object)
+    return serialize_byte_tensor(array).item() if array.size else b""
+
+
+@given(TEXT_COLUMNS, st.sampled_from([pa.binary(), pa.large_binary()]), st.integers(0, 2))
+def test_columns_of_texts_become_one_tensor_row_by_row(columns, kind, skip):
+    # Slices, because offsets of an array need not begin at 0.
+    padded = [pa.array([b"x"] * skip + column, kind).slice(skip) for column in columns]
+    assert bytes(memoryview(encode_texts(padded))) == serialized(list(zip(*columns, strict=True)))
+
+
+@given(st.lists(st.binary(max_size=300), max_size=8))
+def test_texts_come_back_as_they_were(texts):
+    raw = memoryview(serialized(texts))
+    assert decode_texts(raw, "y", len(texts)).to_pylist() == texts
+    for wrong in (len(texts) + 1, len(texts) - 1):
+        if wrong >= 0:
+            with pytest.raises(AnswerError):
+                decode_texts(raw, "y", wrong)
+
+
+@given(st.lists(st.binary(max_size=300), max_size=3), st.text())
+def test_a_response_is_split_into_what_protobuf_finds(raw, name):
+    message = service_pb2.ModelInferResponse(
+        model_name=name, id="7", raw_output_contents=raw, model_version="12"
+    )
+    message.outputs.add(name=name, shape=[1, 2])
+    head, found = split_response(message.SerializeToString())
+    assert [bytes(view) for view in found] == raw
+    del message.raw_output_contents[:]
+    assert service_pb2.ModelInferResponse.FromString(head) == message
 
 
 @given(st.lists(st.text(), min_size=1, max_size=6))
@@ -128,3 +176,28 @@ def test_predictions_take_batches_in_any_order_and_failed_rows_are_null(order, f
         assert y[row] == (None if is_failed else [row * 2, row * 2 + 1])
         assert status[row] == (13 if is_failed else 0)
         assert error[row] == ("no" if is_failed else None)
+
+
+@given(st.lists(st.lists(st.text(), min_size=2, max_size=2), min_size=4, max_size=4), st.data())
+def test_texts_of_batches_in_any_order_stand_in_their_rows(texts, data):
+    output = OutputTensor("y", datatype("BYTES"), (2,))
+    predictions = Predictions(4, [output], ["y"])
+    failed = data.draw(st.integers(0, 3))
+    for row in data.draw(st.permutations(range(4))):
+        if row == failed:
+            predictions.fail(row, 1, 13, "no")
+            continue
+        values = np.array([[t.encode() for t in texts[row]]], dtype=object)
+        answer = decode_response(encode_answer("", {"y": values}), [output], 1, "")
+        predictions.put(row, answer)
+    (_, column), *_ = predictions.to_columns()
+    assert column.to_pylist() == [None if row == failed else texts[row] for row in range(4)]
+
+
+def test_bytes_that_are_no_text_are_a_wrong_answer():
+    output = OutputTensor("y", datatype("BYTES"), (1,))
+    predictions = Predictions(1, [output], ["y"])
+    data = encode_answer("", {"y": np.array([[b"\xff\xfe"]], dtype=object)})
+    predictions.put(0, decode_response(data, [output], 1, ""))
+    with pytest.raises(AnswerError, match="must be UTF-8"):
+        predictions.to_columns()

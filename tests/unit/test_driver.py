@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tritonbulk.codec import RequestEncoder
+from tritonbulk.codec import RequestEncoder, ResponseDecoder
 from tritonbulk.contract import Column, InputTensor, OutputTensor, datatype
 from tritonbulk.dispatch import Failure, Limits
 from tritonbulk.driver import Job, drive
@@ -54,9 +54,9 @@ class Run:
             segments=self.segments(),
             name_rows=lambda s, b: f"in.parquet, rows from {s.row_begin + b.row_begin}",
             encoder=RequestEncoder("m", "1", [X], [Y]),
+            decoder=ResponseDecoder([Y], "1"),
             outputs=(Y,),
             names=("y",),
-            version="1",
             batch_rows=self.batch_rows,
             write=self.write,
             close=self.close,

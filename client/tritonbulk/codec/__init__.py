@@ -6,6 +6,6 @@ tritonclient's per-request objects: they copy every payload several times.
 
 from tritonbulk.codec.predictions import Predictions, prediction_field
 from tritonbulk.codec.request import RequestEncoder
-from tritonbulk.codec.response import decode_response
+from tritonbulk.codec.response import Answer, ResponseDecoder
 
-__all__ = ["Predictions", "RequestEncoder", "decode_response", "prediction_field"]
+__all__ = ["Answer", "Predictions", "RequestEncoder", "ResponseDecoder", "prediction_field"]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tritonbulk.codec.response import Answer, Texts
 from tritonbulk.contract import OutputTensor
 from tritonbulk.contract.gather import Tensor
 from tritonbulk.errors import AnswerError
@@ -24,8 +25,7 @@ ERROR_COLUMN = "_tritonbulk_error"
 def prediction_field(output: OutputTensor, name: str) -> pa.Field:
     """Return the Arrow field of an output's column: plain for ``[]`` and ``[1]``, else a list.
 
-    A shape of fixed sizes gives nested FixedSizeLists; from the first free dimension (-1) on,
-    variable lists.
+    A dimension of fixed size gives a FixedSizeList, a free one (-1) a list.
     """
     kind = output.datatype.arrow
     if output.shape not in ((), (1,)):
@@ -48,9 +48,11 @@ class Predictions:
 
     def __init__(self, rows: int, outputs: Sequence[OutputTensor], names: Sequence[str]) -> None:
         self._rows = rows
-        self._outputs = tuple(outputs)
         self.names = tuple(names)
-        self._dense: list[Tensor | None] = [None] * len(self._outputs)
+        self._columns: list[_Numbers | _Words] = [
+            _Words(rows, output) if output.datatype.name == "BYTES" else _Numbers(rows, output)
+            for output in outputs
+        ]
         self._status: npt.NDArray[np.int32] = np.zeros(rows, dtype=np.int32)
         self._errors: dict[int, str] = {}
         self._filled = 0
@@ -65,26 +67,15 @@ class Predictions:
         """Rows that failed so far."""
         return len(self._errors)
 
-    def put(self, row_begin: int, tensors: Sequence[Tensor]) -> None:
+    def put(self, row_begin: int, answers: Sequence[Answer]) -> None:
         """Put the answer of the rows from ``row_begin`` on in place.
 
         Raises:
             AnswerError: a dimension that the model left free differs between answers.
         """
-        rows = tensors[0].shape[0]
-        for index, tensor in enumerate(tensors):
-            dense = self._dense[index]
-            if dense is None:
-                shape = (self._rows, *tensor.shape[1:])
-                dense = self._dense[index] = np.zeros(shape, dtype=tensor.dtype)
-            if dense.shape[1:] != tensor.shape[1:]:
-                raise AnswerError(
-                    f"output {self._outputs[index].name!r} came with row shapes "
-                    f"{list(dense.shape[1:])} and {list(tensor.shape[1:])} in one segment; "
-                    "outputs whose size differs between rows are not supported"
-                )
-            dense[row_begin : row_begin + rows] = tensor
-        self._filled += rows
+        for column, answer in zip(self._columns, answers, strict=True):
+            column.put(row_begin, answer)
+        self._filled += answers[0].shape[0]
 
     def fail(self, row_begin: int, rows: int, status: int, error: str) -> None:
         """Mark rows as failed, with the gRPC status code (not 0) and the reason."""
@@ -93,17 +84,18 @@ class Predictions:
         self._filled += rows
 
     def to_columns(self) -> list[tuple[pa.Field, pa.Array]]:
-        """Return prediction, status and error columns; failed rows have null predictions."""
-        failed = self._status != 0
-        mask = pa.array(failed) if failed.any() else None
+        """Return prediction, status and error columns; failed rows have null predictions.
+
+        Raises:
+            AnswerError: a text of an answer is not UTF-8.
+        """
+        is_failed = pa.array(self._status != 0) if self._errors else None
         columns = []
-        for output, name, dense in zip(self._outputs, self.names, self._dense, strict=True):
-            field = prediction_field(output, name)
-            array = pa.nulls(self._rows, field.type)
-            if dense is not None:
-                array = _to_arrow(dense, field.type, output)
-                if mask is not None:
-                    array = pc.if_else(mask, pa.scalar(None, field.type), array)
+        for column, name in zip(self._columns, self.names, strict=True):
+            field = prediction_field(column.output, name)
+            array = column.to_arrow(field.type)
+            if is_failed is not None:
+                array = pc.if_else(is_failed, pa.scalar(None, field.type), array)
             columns.append((field, array))
         errors = pa.nulls(self._rows, pa.string())
         if self._errors:
@@ -113,20 +105,85 @@ class Predictions:
         return columns
 
 
-def _to_arrow(dense: Tensor, kind: pa.DataType, output: OutputTensor) -> pa.Array:
-    """Return ``dense`` (rows first) as an array of ``kind``, without copying numeric values."""
-    try:
-        flat = pa.array(dense.reshape(-1), type=output.datatype.arrow)
-    except pa.ArrowInvalid as error:
+class _Numbers:
+    """A numeric output, copied once into one array for the whole segment."""
+
+    def __init__(self, rows: int, output: OutputTensor) -> None:
+        self.output = output
+        self._rows = rows
+        self._dense: Tensor | None = None
+
+    def put(self, row_begin: int, answer: Answer) -> None:
+        assert not isinstance(answer, Texts)
+        if self._dense is None:
+            self._dense = np.zeros((self._rows, *answer.shape[1:]), dtype=answer.dtype)
+        _check_row_shape(self.output, self._dense.shape, answer.shape)
+        self._dense[row_begin : row_begin + len(answer)] = answer
+
+    def to_arrow(self, kind: pa.DataType) -> pa.Array:
+        if self._dense is None:
+            return pa.nulls(self._rows, kind)
+        flat = pa.array(self._dense.reshape(-1))
+        return _nested(flat, self._dense.shape, kind, self.output)
+
+
+class _Words:
+    """A BYTES output: the batches' elements, put one behind the other at the end."""
+
+    def __init__(self, rows: int, output: OutputTensor) -> None:
+        self.output = output
+        self._rows = rows
+        self._pieces: dict[int, Texts] = {}
+        self._row_shape: tuple[int, ...] | None = None
+
+    def put(self, row_begin: int, answer: Answer) -> None:
+        assert isinstance(answer, Texts)
+        self._row_shape = self._row_shape or answer.shape[1:]
+        _check_row_shape(self.output, (0, *self._row_shape), answer.shape)
+        self._pieces[row_begin] = answer
+
+    def to_arrow(self, kind: pa.DataType) -> pa.Array:
+        if self._row_shape is None:
+            return pa.nulls(self._rows, kind)
+        width = math.prod(self._row_shape)
+        pieces, row = [], 0
+        for row_begin, piece in sorted(self._pieces.items(), key=lambda item: item[0]):
+            pieces += [_empty_texts((row_begin - row) * width), piece.values]
+            row = row_begin + piece.shape[0]
+        pieces.append(_empty_texts((self._rows - row) * width))
+        try:
+            flat = pa.concat_arrays(pieces).cast(pa.string())
+        except pa.ArrowInvalid as error:
+            raise AnswerError(
+                f"output {self.output.name!r} cannot be written as text ({error}); answers must be "
+                "UTF-8, and less than 2 GiB a segment"
+            ) from error
+        return _nested(flat, (self._rows, *self._row_shape), kind, self.output)
+
+
+def _empty_texts(count: int) -> pa.Array:
+    """Return the elements that stand in for failed rows until these become null."""
+    return pa.array([b""], pa.large_binary()).take(pa.array(np.zeros(count, dtype=np.int32)))
+
+
+def _check_row_shape(output: OutputTensor, known: tuple[int, ...], found: tuple[int, ...]) -> None:
+    if known[1:] != found[1:]:
         raise AnswerError(
-            f"output {output.name!r} holds bytes that are not UTF-8 text ({error})"
-        ) from error
+            f"output {output.name!r} came with row shapes {list(known[1:])} and {list(found[1:])} "
+            "in one segment; outputs whose size differs between rows are not supported"
+        )
+
+
+def _nested(
+    flat: pa.Array, shape: tuple[int, ...], kind: pa.DataType, output: OutputTensor
+) -> pa.Array:
+    """Return ``flat``, elements in row-major order, as an array of ``kind`` with ``shape``."""
     if not (pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)):
         return flat
-    for axis in range(dense.ndim - 1, 0, -1):
-        size = dense.shape[axis]
+    for axis in range(len(shape) - 1, 0, -1):
+        size = shape[axis]
         if output.shape[axis - 1] < 0:
-            lists = math.prod(dense.shape[:axis])
+            lists = math.prod(shape[:axis])
             offsets = pa.array(np.arange(lists + 1, dtype=np.int32) * np.int32(size))
             flat = pa.ListArray.from_arrays(offsets, flat)
         else:

@@ -1,9 +1,8 @@
-"""Tensors → the bytes of one ``ModelInferRequest`` (KServe v2 ``inference`` protocol).
+"""Rows → the bytes of one ``ModelInferRequest`` (KServe v2 ``inference`` protocol).
 
-Everything but the data depends only on the number of rows, so it is serialized once per size and
-kept; a request is that header followed by field 7 (``raw_input_contents``) once per input, in the
-order of the inputs. Protobuf allows fields in any order, so the header needs no knowledge of what
-follows.
+Everything but the data depends only on the shapes, so it is serialized once per shape and kept; a
+request is that header followed by field 7 (``raw_input_contents``) once per input, in the order of
+the inputs. Protobuf allows fields in any order, so the header needs no knowledge of what follows.
 """
 
 from __future__ import annotations
@@ -14,12 +13,11 @@ import numpy as np
 import pyarrow as pa
 from tritonclient.grpc import service_pb2
 
-from tritonbulk.contract import InputTensor, OutputTensor, gather
-from tritonbulk.contract.gather import Tensor
-from tritonbulk.errors import InputError
+from tritonbulk.codec.text import encode_texts
+from tritonbulk.codec.wire import RAW_INPUT_TAG, varint
+from tritonbulk.contract import InputTensor, OutputTensor, gather, gather_texts
 
-_RAW_INPUT_TAG = b"\x3a"  # field 7, length-delimited
-_LENGTH = np.dtype("<u4")  # BYTES elements: little-endian 4-byte length, then the bytes
+Shapes = tuple[tuple[int, ...], ...]
 
 
 class RequestEncoder:
@@ -43,7 +41,7 @@ class RequestEncoder:
         self._version = version
         self._inputs = tuple(inputs)
         self._outputs = tuple(outputs)
-        self._headers: dict[tuple[tuple[int, ...], ...], bytes] = {}
+        self._headers: dict[Shapes, bytes] = {}
 
     def encode(self, rows: pa.RecordBatch) -> bytes:
         """Return the request that scores ``rows`` (at least one).
@@ -51,14 +49,15 @@ class RequestEncoder:
         Raises:
             InputError: a value cannot be fed; a retry does not help.
         """
-        tensors = [gather(rows, tensor) for tensor in self._inputs]
-        parts: list[bytes | memoryview] = [self._header(tuple(t.shape for t in tensors))]
-        for tensor in tensors:
-            raw = _serialize_bytes(tensor) if tensor.dtype == object else _view(tensor)
-            parts += (_RAW_INPUT_TAG, _varint(len(raw)), raw)
-        return b"".join(parts)
+        shapes: list[tuple[int, ...]] = []
+        pieces: list[bytes | memoryview] = []
+        for tensor in self._inputs:
+            shape, raw = _raw(rows, tensor)
+            shapes.append(shape)
+            pieces += [RAW_INPUT_TAG, varint(len(raw)), raw]
+        return b"".join([self._header(tuple(shapes)), *pieces])
 
-    def _header(self, shapes: tuple[tuple[int, ...], ...]) -> bytes:
+    def _header(self, shapes: Shapes) -> bytes:
         header = self._headers.get(shapes)
         if header is None:
             request = service_pb2.ModelInferRequest(
@@ -72,26 +71,11 @@ class RequestEncoder:
         return header
 
 
-def _view(tensor: Tensor) -> memoryview:
+def _raw(rows: pa.RecordBatch, tensor: InputTensor) -> tuple[tuple[int, ...], memoryview]:
+    """Return the tensor's shape and wire bytes."""
+    if tensor.datatype.name == "BYTES":
+        shape, columns = gather_texts(rows, tensor)
+        return shape, memoryview(encode_texts(columns))
+    dense = gather(rows, tensor)
     # Through uint8, because memoryview cannot cast an empty array or float16.
-    return tensor.reshape(-1).view(np.uint8).data
-
-
-def _serialize_bytes(tensor: Tensor) -> bytes:
-    pieces: list[bytes] = []
-    items: list[bytes] = tensor.ravel().tolist()
-    for item in items:
-        if len(item) >= 2**32:
-            raise InputError("a text is 4 GiB or longer, more than the protocol can carry; cut it")
-        pieces += (np.array(len(item), dtype=_LENGTH).tobytes(), item)
-    return b"".join(pieces)
-
-
-def _varint(value: int) -> bytes:
-    """Return ``value`` as a protobuf base-128 varint (protobuf encoding guide)."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    return dense.shape, dense.reshape(-1).view(np.uint8).data

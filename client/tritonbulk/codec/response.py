@@ -7,94 +7,127 @@ data at all, and a wrong answer must never reach a part.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2
 
+from tritonbulk.codec.text import decode_texts
+from tritonbulk.codec.wire import split_response
 from tritonbulk.contract import OutputTensor
 from tritonbulk.contract.gather import Tensor
 from tritonbulk.errors import AnswerError
 
 
-def decode_response(
-    data: bytes, outputs: Sequence[OutputTensor], rows: int, version: str
-) -> tuple[Tensor, ...]:
-    """Return the output tensors, each of shape ``[rows, …]``, in the order of ``outputs``.
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A BYTES tensor: its shape, and its elements in row-major order as a binary array."""
 
-    Numeric tensors are read-only views of the message; ``BYTES`` are object arrays of bytes.
+    shape: tuple[int, ...]
+    values: pa.Array
+
+
+Answer = Tensor | Texts
+
+
+class ResponseDecoder:
+    """Decodes and checks the answers of one version of one model.
 
     Args:
-        data: the serialized response.
         outputs: what the model promised; -1 in a shape takes any size.
-        rows: rows of the request.
-        version: model version asked for; "" takes any.
-
-    Raises:
-        AnswerError: the answer is not what was promised. A retry may help where the server is sick.
+        version: model version that answers must name; "" takes any.
     """
-    try:
-        response = service_pb2.ModelInferResponse.FromString(data)
-    except DecodeError as error:
-        raise AnswerError(f"the server's answer cannot be parsed ({error})") from error
-    if version and response.model_version != version:
+
+    def __init__(self, outputs: Sequence[OutputTensor], version: str) -> None:
+        self._outputs = tuple(outputs)
+        self._version = version
+        # What a server says besides the data is the same for all answers of one size.
+        self._checked: dict[tuple[bytes, int], list[tuple[int, tuple[int, ...]]]] = {}
+
+    def decode(self, data: bytes, rows: int) -> tuple[Answer, ...]:
+        """Return the output tensors, each with ``rows`` rows, in the order of the outputs.
+
+        Numeric tensors are read-only views of ``data``.
+
+        Args:
+            data: the serialized response.
+            rows: rows of the request.
+
+        Raises:
+            AnswerError: the answer is not what was promised. A retry may help where the server is
+                sick.
+        """
+        head, raw = split_response(data)
+        places = self._checked.get((head, rows))
+        if places is None:
+            places = self._check(head, rows)
+            # A server that puts something new into every answer must not fill the memory.
+            if len(self._checked) < _CHECKED_MAX:
+                self._checked[head, rows] = places
+        answers = []
+        for output, (index, shape) in zip(self._outputs, places, strict=True):
+            if index >= len(raw):
+                raise AnswerError(f"the server's answer lacks the data of output {output.name!r}")
+            answers.append(_view(raw[index], output, shape))
+        return tuple(answers)
+
+    def _check(self, head: bytes, rows: int) -> list[tuple[int, tuple[int, ...]]]:
+        """Return for each output its place among the raw outputs, and its shape."""
+        try:
+            response = service_pb2.ModelInferResponse.FromString(head)
+        except DecodeError as error:
+            raise AnswerError(f"the server's answer cannot be parsed ({error})") from error
+        if self._version and response.model_version != self._version:
+            raise AnswerError(
+                f"the server answered with version {response.model_version!r} of the model instead "
+                f"of {self._version!r}; do not replace a model while it scores"
+            )
+        position = {tensor.name: index for index, tensor in enumerate(response.outputs)}
+        if len(position) != len(response.outputs):
+            raise AnswerError("the server's answer has two outputs of one name")
+        places = []
+        for output in self._outputs:
+            if output.name not in position:
+                raise AnswerError(f"the server's answer lacks output {output.name!r}")
+            index = position[output.name]
+            places.append((index, _checked_shape(response.outputs[index], output, rows)))
+        return places
+
+
+_CHECKED_MAX = 256
+
+
+def _checked_shape(
+    described: service_pb2.ModelInferResponse.InferOutputTensor, output: OutputTensor, rows: int
+) -> tuple[int, ...]:
+    shape = tuple(described.shape)
+    if described.datatype != output.datatype.name:
         raise AnswerError(
-            f"the server answered with version {response.model_version!r} of the model instead of "
-            f"{version!r}; do not replace a model while it scores"
+            f"output {output.name!r} came as {described.datatype}, the model promised "
+            f"{output.datatype.name}"
         )
-    position = {tensor.name: index for index, tensor in enumerate(response.outputs)}
-    tensors: list[Tensor] = []
-    for output in outputs:
-        index = position.get(output.name)
-        if index is None or index >= len(response.raw_output_contents):
-            raise AnswerError(f"the server's answer lacks output {output.name!r}")
-        described = response.outputs[index]
-        shape = tuple(described.shape)
-        if described.datatype != output.datatype.name:
-            raise AnswerError(
-                f"output {output.name!r} came as {described.datatype}, the model promised "
-                f"{output.datatype.name}"
-            )
-        if not _fits(shape, (rows, *output.shape)):
-            raise AnswerError(
-                f"output {output.name!r} came with shape {list(shape)} for {rows} rows, the model "
-                f"promised {[rows, *output.shape]}"
-            )
-        tensors.append(_view(response.raw_output_contents[index], output, shape))
-    return tuple(tensors)
+    promised = (rows, *output.shape)
+    if len(shape) != len(promised) or any(
+        want not in (-1, have) for have, want in zip(shape, promised, strict=True)
+    ):
+        raise AnswerError(
+            f"output {output.name!r} came with shape {list(shape)} for {rows} rows, the model "
+            f"promised {list(promised)}"
+        )
+    return shape
 
 
-def _fits(shape: tuple[int, ...], promised: tuple[int, ...]) -> bool:
-    return len(shape) == len(promised) and all(
-        want in (-1, have) for have, want in zip(shape, promised, strict=True)
-    )
-
-
-def _view(raw: bytes, output: OutputTensor, shape: tuple[int, ...]) -> Tensor:
-    count = 1
-    for size in shape:
-        count *= size
+def _view(raw: memoryview, output: OutputTensor, shape: tuple[int, ...]) -> Answer:
+    count = math.prod(shape)
     if output.datatype.name == "BYTES":
-        return _deserialize_bytes(raw, output.name, count).reshape(shape)
+        return Texts(shape, decode_texts(raw, output.name, count))
     if len(raw) != count * output.datatype.item_bytes:
         raise AnswerError(
             f"output {output.name!r} came with {len(raw)} bytes where shape {list(shape)} needs "
             f"{count * output.datatype.item_bytes}"
         )
     return np.frombuffer(raw, dtype=output.datatype.numpy).reshape(shape)
-
-
-def _deserialize_bytes(raw: bytes, name: str, count: int) -> Tensor:
-    items = np.empty(count, dtype=object)
-    begin = 0
-    for index in range(count):
-        end = begin + 4
-        length = int.from_bytes(raw[begin:end], "little")
-        if end > len(raw) or end + length > len(raw):
-            raise AnswerError(f"output {name!r} ends in the middle of element {index} of {count}")
-        items[index] = raw[end : end + length]
-        begin = end + length
-    if begin != len(raw):
-        raise AnswerError(f"output {name!r} has {len(raw) - begin} bytes after its last element")
-    return items

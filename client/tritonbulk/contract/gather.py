@@ -7,6 +7,8 @@ off), and finite floats must stay finite.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -40,20 +42,43 @@ def gather(batch: pa.RecordBatch, tensor: InputTensor) -> Tensor:
     return _shaped(dense, len(batch), tensor)
 
 
+def gather_texts(
+    batch: pa.RecordBatch, tensor: InputTensor
+) -> tuple[tuple[int, ...], list[pa.Array]]:
+    """Return a BYTES tensor's shape ``[rows, *tensor.shape]`` and what fills it, without copies.
+
+    Several arrays stand side by side in the last dimension (one element of each a row); a single
+    one holds all elements in row-major order. All are text or binary, without nulls.
+
+    Raises:
+        InputError: as `gather`.
+    """
+    arrays = [_texts(batch.column(column.name), column, tensor) for column in tensor.columns]
+    size = sum(len(array) for array in arrays)
+    return _fitted_shape(size, len(batch), tensor), arrays
+
+
 def _shaped(values: Tensor, rows: int, tensor: InputTensor) -> Tensor:
-    try:
-        return np.ascontiguousarray(values).reshape(rows, *_known_shape(values, rows, tensor.shape))
-    except ValueError:
-        width = values.size // max(rows, 1)
+    return np.ascontiguousarray(values).reshape(_fitted_shape(values.size, rows, tensor))
+
+
+def _fitted_shape(size: int, rows: int, tensor: InputTensor) -> tuple[int, ...]:
+    """Return ``[rows, *tensor.shape]`` for ``size`` elements; a free dimension takes what is left.
+
+    Raises:
+        InputError: the elements do not fill the shape, or it has several free dimensions.
+    """
+    width = size // max(rows, 1)
+    fixed = math.prod(dimension for dimension in tensor.shape if dimension >= 0)
+    free = tensor.shape.count(-1)
+    if free == 1 and fixed and width % fixed == 0:
+        return (rows, *(width // fixed if d < 0 else d for d in tensor.shape))
+    if free or width != fixed:
         raise InputError(
             f"tensor {tensor.name!r} wants shape {list(tensor.shape)} a row, but the mapped "
             f"columns give {width} values a row; map columns that fill it"
-        ) from None
-
-
-def _known_shape(values: Tensor, rows: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    # reshape cannot infer -1 from an empty array, so an empty batch takes 1 for it.
-    return shape if rows and values.size else tuple(max(size, 1) for size in shape)
+        )
+    return (rows, *tensor.shape)
 
 
 def _gather_column(array: pa.Array, column: Column, tensor: InputTensor) -> Tensor:
@@ -62,7 +87,7 @@ def _gather_column(array: pa.Array, column: Column, tensor: InputTensor) -> Tens
     if column.categories is not None:
         return _codes(array, column, tensor)
     if tensor.datatype.name == "BYTES":
-        return _bytes(array, column)
+        return _objects(_texts(array, column, tensor))
     array = _flattened(array, column, tensor)
     if array.null_count:
         array = _filled(array, column.null, column, tensor, "null")
@@ -159,14 +184,22 @@ def _cast(array: pa.Array, column: Column, tensor: InputTensor) -> Tensor:
     return values
 
 
-def _bytes(array: pa.Array, column: Column) -> Tensor:
+def _texts(array: pa.Array, column: Column, tensor: InputTensor) -> pa.Array:
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    array = _flattened(array, column, tensor)
     if array.null_count:
         raise InputError(
             f"column {column.name!r} has a null at row {_first(array.is_null())}, which a BYTES "
             "tensor cannot hold; fill it"
         )
-    values = np.empty(len(array), dtype=object)
-    values[:] = array.cast(pa.large_binary()).to_pylist()
+    return array
+
+
+def _objects(texts: pa.Array) -> Tensor:
+    """Return texts as an object array of bytes."""
+    values = np.empty(len(texts), dtype=object)
+    values[:] = texts.cast(pa.large_binary()).to_pylist()
     return values
 
 
