@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from tritonbulk.codec import Answer, Predictions, RequestEncoder, ResponseDecoder
 from tritonbulk.contract import OutputTensor
-from tritonbulk.dispatch import Abort, Action, Dispatch, FailRows, Failure, Limits, Send
+from tritonbulk.dispatch import Abort, Action, Dispatch, FailRows, Failure, Limits, Send, Window
 from tritonbulk.dispatch.policy import ANSWER_STATUS
 from tritonbulk.errors import AnswerError, InputError
 from tritonbulk.segments import Batch, Segment, plan_batches
@@ -108,6 +108,7 @@ class _Open:
 async def drive(
     job: Job,
     limits: Limits,
+    window: Window,
     transports: Sequence[Transport],
     observe: Callable[[int, int], None],
     watch: Callable[[], None],
@@ -116,7 +117,8 @@ async def drive(
 
     Args:
         job: what to score.
-        limits: bounds of what is in flight.
+        limits: bounds that do not move.
+        window: how many requests may be in flight.
         transports: one an endpoint, at least one.
         observe: called with (rows scored, rows failed) so far, after each answer.
         watch: called every `WATCH_S` seconds; raises if the run cannot go on.
@@ -128,7 +130,7 @@ async def drive(
     try:
         async with asyncio.TaskGroup() as tasks:
             watcher = tasks.create_task(_watch(watch))
-            driven = await _Driver(job, limits, transports, tasks, observe).run()
+            driven = await _Driver(job, limits, window, transports, tasks, observe).run()
             watcher.cancel()
     except BaseExceptionGroup as group:
         raise _first(group) from None
@@ -147,6 +149,7 @@ class _Driver:
         self,
         job: Job,
         limits: Limits,
+        window: Window,
         transports: Sequence[Transport],
         tasks: asyncio.TaskGroup,
         observe: Callable[[int, int], None],
@@ -157,7 +160,7 @@ class _Driver:
         self._tasks = tasks
         self._observe = observe
         self._clock = asyncio.get_running_loop().time
-        self._dispatch = Dispatch(limits, len(transports), self._clock())
+        self._dispatch = Dispatch(limits, window, len(transports), self._clock())
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._open: dict[int, _Open] = {}
         self._reading = False

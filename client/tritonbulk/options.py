@@ -35,7 +35,7 @@ class ScoreOptions:
         rename: output tensor → name of its column.
         batch_rows: rows a request; None derives them from the model (see `dispatch.limits`).
         segment_rows: rows a part.
-        in_flight_max: requests in flight, over all endpoints; None takes the default.
+        in_flight_max: requests in flight, over all endpoints; None finds the width while running.
         max_outage_s: seconds without any server answering after which the run gives up.
         limit_rows: score only the first so many rows; None scores all.
         failed_fraction_max: share of failed rows (0…1) above which the run stops.

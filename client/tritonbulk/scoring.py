@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from tritonbulk.codec import RequestEncoder, ResponseDecoder
 from tritonbulk.contract import parse_input_map
-from tritonbulk.dispatch import Limits, rows_in_flight_max
-from tritonbulk.dispatch.limits import IN_FLIGHT_PER_ENDPOINT
+from tritonbulk.dispatch import FixedWindow, GoodputWindow, Limits, Window, rows_in_flight_max
+from tritonbulk.dispatch.limits import WINDOW_MAX_PER_ENDPOINT, WINDOW_START_PER_ENDPOINT
 from tritonbulk.driver import Driven, Job, drive
 from tritonbulk.errors import InputError, OptionError
 from tritonbulk.options import ScoreOptions
@@ -161,7 +161,12 @@ async def run_score(options: ScoreOptions, observer: Observer | None = None) -> 
             segments = source.read(options.segment_rows, plan.columns, options.limit_rows)
             job = make_job(source, segments, model, plan, open_sink(options.out))
             driven = await drive(
-                job, make_limits(options, plan), endpoints, observer.advance, servers.watch
+                job,
+                make_limits(options, plan),
+                make_window(options, len(endpoints)),
+                endpoints,
+                observer.advance,
+                servers.watch,
             )
         watch.pause()
     return _result(options, model, plan, driven, rows_in, watch, servers)
@@ -194,13 +199,20 @@ def make_job(
 
 
 def make_limits(options: ScoreOptions, plan: Plan) -> Limits:
-    """Return the bounds of what is under way at one moment."""
-    requests_max = options.in_flight_max or IN_FLIGHT_PER_ENDPOINT * max(len(options.endpoints), 1)
+    """Return the bounds that do not move while the run lasts."""
     return Limits(
-        requests_max=requests_max,
-        rows_max=rows_in_flight_max(plan.inputs, plan.outputs, requests_max, plan.batch_rows),
+        rows_max=rows_in_flight_max(plan.inputs, plan.outputs, plan.batch_rows),
         max_outage_s=options.max_outage_s,
         failed_fraction_max=options.failed_fraction_max,
+    )
+
+
+def make_window(options: ScoreOptions, endpoints: int) -> Window:
+    """Return the window that was asked for: of fixed width, or one that finds its width."""
+    if options.in_flight_max is not None:
+        return FixedWindow(options.in_flight_max)
+    return GoodputWindow(
+        start=WINDOW_START_PER_ENDPOINT * endpoints, limit_max=WINDOW_MAX_PER_ENDPOINT * endpoints
     )
 
 

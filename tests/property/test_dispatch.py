@@ -3,23 +3,24 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tritonbulk.dispatch import Abort, Dispatch, FailRows, Failure, Limits, Send
+from tritonbulk.dispatch import Abort, Dispatch, FailRows, Failure, FixedWindow, Limits, Send
 from tritonbulk.segments import Batch
 
 QUEUE_FULL = Failure(14, "UNAVAILABLE", "Exceeds maximum queue size")
 BAD_ROWS = Failure(13, "INTERNAL", "RuntimeError: a poisonous row")
 
 
-def limits(requests_max=4, rows_max=100, failed_rows_min=10**9):
-    return Limits(requests_max, rows_max, 900.0, failed_rows_min)
+def limits(rows_max=100, failed_rows_min=10**9):
+    return Limits(rows_max, 900.0, failed_rows_min)
 
 
 class Servers:
     """Plays the driver: keeps what is in flight, settles rows, checks the limits on the way."""
 
-    def __init__(self, dispatch, bounds, poisonous=frozenset()):
+    def __init__(self, dispatch, bounds, window, poisonous=frozenset()):
         self.dispatch = dispatch
         self.bounds = bounds
+        self.window = window
         self.poisonous = poisonous
         self.in_flight = {}
         self.settled = []
@@ -37,7 +38,7 @@ class Servers:
                     self.settled += rows_of(batch)
                 case Abort(error):
                     raise error
-        assert len(self.in_flight) <= self.bounds.requests_max
+        assert len(self.in_flight) <= self.window.limit
         rows = sum(batch.rows for batch, _ in self.in_flight.values())
         assert rows <= self.bounds.rows_max or len(self.in_flight) == 1
 
@@ -66,10 +67,10 @@ def rows_of(batch):
     st.randoms(use_true_random=False),
 )
 def test_every_row_is_settled_once(sizes, requests_max, rows_max, endpoints, poison, random):
-    bounds = limits(requests_max, rows_max)
-    dispatch = Dispatch(bounds, endpoints, 0.0)
+    bounds, window = limits(rows_max), FixedWindow(requests_max)
+    dispatch = Dispatch(bounds, window, endpoints, 0.0)
     poisonous = {(index, row) for index, size in enumerate(sizes) for row in poison if row < size}
-    servers = Servers(dispatch, bounds, poisonous)
+    servers = Servers(dispatch, bounds, window, poisonous)
     dispatch.add([Batch(index, 0, size) for index, size in enumerate(sizes)])
     refusals_left = 30
     while not dispatch.idle:
@@ -90,7 +91,7 @@ def test_every_row_is_settled_once(sizes, requests_max, rows_max, endpoints, poi
 
 @given(st.lists(st.integers(1, 50), min_size=2, max_size=12), st.integers(2, 4))
 def test_requests_go_to_the_endpoint_with_the_fewest_rows(sizes, endpoints):
-    dispatch = Dispatch(limits(requests_max=99, rows_max=10**6), endpoints, 0.0)
+    dispatch = Dispatch(limits(rows_max=10**6), FixedWindow(99), endpoints, 0.0)
     dispatch.add([Batch(index, 0, size) for index, size in enumerate(sizes)])
     at = [0] * endpoints
     for action in dispatch.step(0.0):
@@ -101,7 +102,7 @@ def test_requests_go_to_the_endpoint_with_the_fewest_rows(sizes, endpoints):
 
 @given(st.integers(1, 12))
 def test_retries_wait_longer_each_time_up_to_a_limit(failures):
-    dispatch = Dispatch(limits(), 1, 0.0)
+    dispatch = Dispatch(limits(), FixedWindow(4), 1, 0.0)
     dispatch.add([Batch(0, 0, 5)])
     now, waits = 0.0, []
     for _ in range(failures):

@@ -8,6 +8,7 @@ from tritonbulk.dispatch import (
     Dispatch,
     FailRows,
     Failure,
+    FixedWindow,
     Limits,
     Verdict,
     batch_rows_auto,
@@ -30,7 +31,7 @@ BAD = Failure(13, "INTERNAL", "ValueError: no")
 
 
 def test_an_outage_ends_the_run_after_its_time_and_not_before():
-    dispatch = Dispatch(Limits(1, 100, max_outage_s=10.0), 1, now_s=0.0)
+    dispatch = Dispatch(Limits(100, max_outage_s=10.0), FixedWindow(1), 1, now_s=0.0)
     dispatch.add([Batch(0, 0, 4)])
     now = 0.0
     while now < 9.9:
@@ -44,7 +45,7 @@ def test_an_outage_ends_the_run_after_its_time_and_not_before():
 
 
 def test_an_answer_ends_an_outage():
-    dispatch = Dispatch(Limits(2, 100, max_outage_s=10.0), 1, now_s=0.0)
+    dispatch = Dispatch(Limits(100, max_outage_s=10.0), FixedWindow(2), 1, now_s=0.0)
     dispatch.add([Batch(0, 0, 4), Batch(0, 4, 4)])
     first, second = dispatch.step(0.0)
     dispatch.failed(first.request_id, DOWN, 8.0)
@@ -54,7 +55,7 @@ def test_an_answer_ends_an_outage():
 
 
 def test_a_row_that_fails_alone_is_failed_and_its_neighbours_are_not():
-    dispatch = Dispatch(Limits(1, 100, 900.0), 1, 0.0)
+    dispatch = Dispatch(Limits(100, 900.0), FixedWindow(1), 1, 0.0)
     dispatch.add([Batch(0, 0, 8)])
     failed, sent = [], 0
     while not dispatch.idle:
@@ -72,7 +73,7 @@ def test_a_row_that_fails_alone_is_failed_and_its_neighbours_are_not():
 
 
 def test_too_many_failed_rows_stop_the_run():
-    dispatch = Dispatch(Limits(1, 1000, 900.0, failed_rows_min=2, failed_fraction_max=0.01), 1, 0)
+    dispatch = Dispatch(Limits(1000, 900.0, 2, 0.01), FixedWindow(1), 1, 0.0)
     dispatch.add([Batch(0, row, 1) for row in range(5)])
     ends = []
     for _ in range(3):
@@ -86,7 +87,8 @@ def test_too_many_failed_rows_stop_the_run():
 @pytest.mark.parametrize(
     ("status", "text", "verdict", "error"),
     [
-        ("UNAVAILABLE", "Exceeds maximum queue size", Verdict.RETRY, None),
+        ("UNAVAILABLE", "Exceeds maximum queue size", Verdict.BUSY, None),
+        ("UNAVAILABLE", "Request timeout expired", Verdict.BUSY, None),
         ("UNAVAILABLE", "Socket closed", Verdict.RETRY, None),
         ("UNAVAILABLE", "This protocol is restricted, expecting", Verdict.STOP, AuthError),
         ("UNAVAILABLE", "Tls handshake failed: CERTIFICATE_VERIFY_FAILED", Verdict.STOP, AuthError),
@@ -132,12 +134,30 @@ def test_batch_rows_follow_from_the_model_alone(inputs, max_batch_size, rows):
 
 
 @pytest.mark.parametrize(
-    ("floats", "requests", "batch_rows", "rows"),
+    ("floats", "batch_rows", "rows"),
     [
-        (63, 8, 4096, 8 * 4096),
-        (2**18, 8, 64, 255),  # 256 MiB of rows of 1 MiB and their answers
-        (2**27, 8, 4, 4),  # one request is always allowed
+        (63, 4096, 2**20),  # 256 MiB of rows of 256 bytes
+        (2**18, 64, 255),  # rows of 1 MiB and their answers
+        (2**27, 4, 4),  # one request is always allowed
     ],
 )
-def test_rows_in_flight_are_bounded_in_bytes_too(floats, requests, batch_rows, rows):
-    assert rows_in_flight_max([tensor("FP32", (floats,))], OUT, requests, batch_rows) == rows
+def test_rows_in_flight_are_bounded_in_bytes(floats, batch_rows, rows):
+    assert rows_in_flight_max([tensor("FP32", (floats,))], OUT, batch_rows) == rows
+
+
+def test_a_full_queue_narrows_the_window_and_an_answer_is_told_to_it():
+    seen = []
+
+    class Told(FixedWindow):
+        def answered(self, rows, in_flight, now_s):
+            seen.append(("answered", rows, in_flight, now_s))
+
+        def refused(self, in_flight, wait_s, now_s):
+            seen.append(("refused", in_flight, wait_s, now_s))
+
+    dispatch = Dispatch(Limits(100, 900.0), Told(2), 1, 0.0)
+    dispatch.add([Batch(0, 0, 4), Batch(0, 4, 5)])
+    first, second = dispatch.step(1.0)
+    dispatch.failed(first.request_id, Failure(14, "UNAVAILABLE", "Exceeds maximum queue size"), 3.0)
+    dispatch.succeeded(second.request_id, 4.0)
+    assert seen == [("refused", 2, 2.0, 3.0), ("answered", 5, 1, 4.0)]

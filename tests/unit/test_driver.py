@@ -8,7 +8,7 @@ import pytest
 
 from tritonbulk.codec import RequestEncoder, ResponseDecoder
 from tritonbulk.contract import Column, InputTensor, OutputTensor, datatype
-from tritonbulk.dispatch import Failure, Limits
+from tritonbulk.dispatch import Failure, FixedWindow, Limits
 from tritonbulk.driver import Job, drive
 from tritonbulk.errors import AnswerError, InputError, OutageError, ServerGoneError, SinkError
 from tritonbulk.segments import plan_segments
@@ -61,9 +61,9 @@ class Run:
             write=self.write,
             close=self.close,
         )
-        bounds = Limits(in_flight, 10**6, **{"max_outage_s": 60.0, **limits})
+        bounds = Limits(10**6, **{"max_outage_s": 60.0, **limits})
         observe = lambda ok, failed: self.progress.append(ok + failed)  # noqa: E731
-        return asyncio.run(drive(job, bounds, transports, observe, watch))
+        return asyncio.run(drive(job, bounds, FixedWindow(in_flight), transports, observe, watch))
 
     def column(self, position=0):
         return [value for index in sorted(self.parts) for value in self.parts[index][position]]

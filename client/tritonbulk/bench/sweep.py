@@ -25,7 +25,7 @@ from tritonbulk.driver import drive
 from tritonbulk.errors import InputError
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
-from tritonbulk.scoring import make_job, make_limits
+from tritonbulk.scoring import make_job, make_limits, make_window
 from tritonbulk.segments import Segment
 from tritonbulk.session import Servers, connect, read_contract, serve
 from tritonbulk.sink import open_sink
@@ -102,6 +102,7 @@ class _Runner:
         driven = await drive(
             make_job(self.source, segments, self.model, plan, open_sink(out)),
             make_limits(options, plan),
+            make_window(options, len(self.endpoints)),
             self.endpoints,
             lambda *_: None,
             self.servers.watch,

@@ -49,7 +49,7 @@ from tritonbulk.scoring import Observer, ScoreResult, run_score
     type=number_or_auto,
     metavar="N|auto",
     default="auto",
-    help="Requests in flight.",
+    help="Requests in flight; auto: as many as raise the rate.",
 )
 @click.option(
     "--max-outage",

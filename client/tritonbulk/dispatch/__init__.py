@@ -1,12 +1,14 @@
 """Dispatch: which request is sent when and where, and what becomes of it when it fails. Pure.
 
 ``machine`` holds all state of a run and turns events into actions; ``policy`` says what an answer
-of a server means; ``limits`` derives the bounds. No clock, no I/O: time comes in with the events.
+of a server means; ``window`` how many requests may be in flight; ``limits`` derives the bounds that
+do not move. No clock, no I/O: time comes in with the events.
 """
 
 from tritonbulk.dispatch.limits import Limits, batch_rows_auto, rows_in_flight_max
 from tritonbulk.dispatch.machine import Abort, Action, Dispatch, FailRows, Send
 from tritonbulk.dispatch.policy import Failure, Verdict, judge
+from tritonbulk.dispatch.window import FixedWindow, GoodputWindow, Window
 
 __all__ = [
     "Abort",
@@ -14,9 +16,12 @@ __all__ = [
     "Dispatch",
     "FailRows",
     "Failure",
+    "FixedWindow",
+    "GoodputWindow",
     "Limits",
     "Send",
     "Verdict",
+    "Window",
     "batch_rows_auto",
     "judge",
     "rows_in_flight_max",

@@ -21,8 +21,11 @@ BYTES_PER_STRING = 64
 SIZE_PER_FREE_DIMENSION = 256
 """What a dimension of -1 is taken for when requests are sized."""
 
-IN_FLIGHT_PER_ENDPOINT = 8
-"""Default requests in flight an endpoint: four fill one machine, twice that hides a network."""
+WINDOW_START_PER_ENDPOINT = 4
+"""Requests in flight an endpoint at the beginning: enough to keep one machine busy."""
+
+WINDOW_MAX_PER_ENDPOINT = 64
+"""Requests in flight an endpoint that the window never exceeds by itself."""
 
 IN_FLIGHT_BYTES_MAX = 256 * 2**20
 """Bytes of tensors in flight, requests and answers together, over all endpoints."""
@@ -30,17 +33,15 @@ IN_FLIGHT_BYTES_MAX = 256 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of what is under way at one moment, over all endpoints.
+    """Bounds that do not move while a run lasts.
 
     Attributes:
-        requests_max: requests in flight.
-        rows_max: rows in flight.
+        rows_max: rows in flight, over all endpoints.
         max_outage_s: seconds without an answer from any server before the run gives up.
         failed_rows_min: failed rows that never stop a run, however few rows were scored.
         failed_fraction_max: share of failed rows (0…1) that stops the run.
     """
 
-    requests_max: int
     rows_max: int
     max_outage_s: float
     failed_rows_min: int = 10
@@ -59,17 +60,11 @@ def bytes_per_row(tensors: Sequence[InputTensor | OutputTensor]) -> int:
 
 
 def rows_in_flight_max(
-    inputs: Sequence[InputTensor],
-    outputs: Sequence[OutputTensor],
-    requests_max: int,
-    batch_rows: int,
+    inputs: Sequence[InputTensor], outputs: Sequence[OutputTensor], batch_rows: int
 ) -> int:
-    """Return the rows that may be in flight: ``requests_max`` requests, or `IN_FLIGHT_BYTES_MAX`.
-
-    One full request is always allowed.
-    """
+    """Return the rows that may be in flight by `IN_FLIGHT_BYTES_MAX`; one full request always."""
     by_bytes = IN_FLIGHT_BYTES_MAX // (bytes_per_row(inputs) + bytes_per_row(outputs))
-    return max(min(requests_max * batch_rows, by_bytes), batch_rows)
+    return max(by_bytes, batch_rows)
 
 
 def batch_rows_auto(

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from tritonbulk.dispatch.limits import Limits
 from tritonbulk.dispatch.policy import Failure, Verdict, judge
+from tritonbulk.dispatch.window import Window
 from tritonbulk.errors import FailureLimitError, OutageError, TritonbulkError
 from tritonbulk.segments import Batch
 
@@ -58,19 +59,22 @@ class _Request:
     batch: Batch
     attempts: int = 0
     endpoint: int = -1
+    sent_s: float = 0.0
 
 
 class Dispatch:
     """Decides about every request of a run.
 
     Args:
-        limits: bounds of what is in flight.
+        limits: bounds that do not move.
+        window: how many requests may be in flight.
         endpoints: how many there are, at least 1.
         now_s: the time at the start.
     """
 
-    def __init__(self, limits: Limits, endpoints: int, now_s: float) -> None:
+    def __init__(self, limits: Limits, window: Window, endpoints: int, now_s: float) -> None:
         self._limits = limits
+        self._window = window
         self._ready: deque[_Request] = deque()
         self._waiting: list[tuple[float, int, _Request]] = []
         self._in_flight: dict[int, _Request] = {}
@@ -89,11 +93,6 @@ class Dispatch:
         return not (self._ready or self._waiting or self._in_flight)
 
     @property
-    def hungry(self) -> bool:
-        """True if the batches at hand do not fill the limits, so that more should be read."""
-        return len(self._ready) + len(self._waiting) < self._limits.requests_max
-
-    @property
     def wake_s(self) -> float | None:
         """When `step` must be called again even if nothing happens; None if it need not."""
         return self._waiting[0][0] if self._waiting else None
@@ -110,24 +109,29 @@ class Dispatch:
             return [Abort(self._outage(now_s))]
         actions: list[Action] = []
         while self._ready and self._admits(self._ready[0].batch.rows):
-            actions.append(self._send(self._ready.popleft()))
+            actions.append(self._send(self._ready.popleft(), now_s))
         self.in_flight_max = max(self.in_flight_max, len(self._in_flight))
         return actions
 
     def succeeded(self, request_id: int, now_s: float) -> None:
         """Settle a request whose answer was checked and kept."""
+        in_flight = len(self._in_flight)
         request = self._land(request_id)
+        self._window.answered(request.batch.rows, in_flight, now_s)
         self._answered_s = now_s
         self._last_failure = None
         self.rows_ok += request.batch.rows
 
     def failed(self, request_id: int, failure: Failure, now_s: float) -> list[Action]:
         """Decide about a failed attempt: a later retry, a cut, failed rows, or the end."""
+        in_flight = len(self._in_flight)
         request = self._land(request_id)
         verdict, error = judge(failure)
         if verdict is Verdict.STOP and error is not None:
             return [Abort(error)]
-        if verdict is Verdict.RETRY:
+        if verdict is Verdict.BUSY:
+            self._window.refused(in_flight, now_s - request.sent_s, now_s)
+        if verdict in (Verdict.RETRY, Verdict.BUSY):
             self._last_failure = failure
             wait_s = min(RETRY_WAIT_MIN_S * 2 ** (request.attempts - 1), RETRY_WAIT_MAX_S)
             heapq.heappush(self._waiting, (now_s + wait_s, request_id, request))
@@ -140,13 +144,14 @@ class Dispatch:
         return [FailRows(request.batch, failure), *self._check_failures(failure)]
 
     def _admits(self, rows: int) -> bool:
-        if len(self._in_flight) >= self._limits.requests_max:
+        if len(self._in_flight) >= self._window.limit:
             return False
         return not self._in_flight or sum(self._rows_at) + rows <= self._limits.rows_max
 
-    def _send(self, request: _Request) -> Send:
+    def _send(self, request: _Request, now_s: float) -> Send:
         request.endpoint = min(range(len(self._rows_at)), key=self._rows_at.__getitem__)
         request.attempts += 1
+        request.sent_s = now_s
         self.attempts += 1
         self._rows_at[request.endpoint] += request.batch.rows
         request_id, self._next_id = self._next_id, self._next_id + 1

@@ -23,6 +23,8 @@ class Verdict(Enum):
 
     RETRY = "retry"
     """Nothing is known against the rows: send them again, elsewhere or later."""
+    BUSY = "busy"
+    """The server has too many requests: send it again later, and have fewer in flight."""
     SUSPECT = "suspect"
     """Some row of the request may be at fault: cut it down until a single row stands alone."""
     STOP = "stop"
@@ -68,6 +70,8 @@ _RULES = (
         AuthError,
         "check the TLS settings of client and server",
     ),
+    _Rule("UNAVAILABLE", "Exceeds maximum queue size", Verdict.BUSY),
+    _Rule("UNAVAILABLE", "Request timeout expired", Verdict.BUSY),
     _Rule("UNAVAILABLE", "", Verdict.RETRY),
     _Rule("UNAUTHENTICATED", "", Verdict.STOP, AuthError, "check the credentials"),
     _Rule("PERMISSION_DENIED", "", Verdict.STOP, AuthError, "check the credentials"),
@@ -105,7 +109,7 @@ _RULES = (
         ModelError,
         "the request is larger than the server allows; lower --batch-rows",
     ),
-    _Rule("RESOURCE_EXHAUSTED", "", Verdict.RETRY),
+    _Rule("RESOURCE_EXHAUSTED", "", Verdict.BUSY),
     _Rule("INVALID_ARGUMENT", "", Verdict.SUSPECT),
     _Rule("INTERNAL", "", Verdict.SUSPECT),
     _Rule("UNKNOWN", "", Verdict.SUSPECT),

@@ -1,0 +1,147 @@
+"""The window over simulated servers: nearly the best rate, few refusals, always within bounds."""
+
+import heapq
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tritonbulk.dispatch.window import FixedWindow, GoodputWindow
+
+LIMIT_MAX = 512
+ROWS = 64
+NETWORK_S = 0.001
+
+
+class BatchingServer:
+    """Dynamic batching in discrete events: an execution takes a + b · rows, jittered."""
+
+    def __init__(self, a_s, b_s, instances=1, batch_rows=512, queue_max=None, seed=0):
+        self.a_s, self.b_s = a_s, b_s
+        self.idle = instances
+        self.batch_requests = batch_rows // ROWS
+        self.queue_max = queue_max
+        self.random = random.Random(seed)
+
+    def run(self, window, seconds):  # noqa: C901  one branch an event is how it reads best
+        """Return rows/s and refusals of a client that always has more to send."""
+        events, queue, ticket = [], [], 0
+        now, rows, refusals, in_flight = 0.0, 0, 0, 0
+
+        def push(when, what, payload=None):
+            nonlocal ticket
+            ticket += 1
+            heapq.heappush(events, (when, ticket, what, payload))
+
+        def send():
+            nonlocal in_flight
+            while in_flight < window.limit:
+                in_flight += 1
+                push(now + NETWORK_S, "arrive", now)
+
+        def execute():
+            while self.idle and queue:
+                batch = [queue.pop(0) for _ in range(min(self.batch_requests, len(queue)))]
+                self.idle -= 1
+                jitter = self.random.uniform(0.95, 1.1)
+                push(now + (self.a_s + self.b_s * ROWS * len(batch)) * jitter, "done", batch)
+
+        send()
+        while now < seconds:
+            now, _, what, payload = heapq.heappop(events)
+            if what == "arrive":
+                if self.queue_max is not None and len(queue) >= self.queue_max:
+                    push(now + NETWORK_S, "refused", payload)
+                else:
+                    queue.append(payload)
+                    execute()
+            elif what == "done":
+                self.idle += 1
+                for sent in payload:
+                    push(now + NETWORK_S, "answered", sent)
+                execute()
+            elif what == "answered":
+                rows += ROWS
+                window.answered(ROWS, in_flight, now)
+                in_flight -= 1
+                send()
+            elif what == "refused":
+                refusals += 1
+                window.refused(in_flight, now - payload, now)
+                push(now + self.random.uniform(0.005, 0.05), "again")
+            else:
+                in_flight -= 1
+                send()
+        return rows / seconds, refusals
+
+
+SERVERS = {
+    "unlimited queue": {"a_s": 0.005, "b_s": 20e-6},
+    "queue of 12": {"a_s": 0.005, "b_s": 20e-6, "queue_max": 12},
+    "four instances, queue of 48": {"a_s": 0.005, "b_s": 20e-6, "instances": 4, "queue_max": 48},
+    "tiny model": {"a_s": 0.0005, "b_s": 2e-6},
+}
+
+
+@pytest.mark.parametrize("name", SERVERS)
+@pytest.mark.parametrize("seed", range(3))
+def test_it_comes_near_the_best_fixed_width_without_a_storm_of_refusals(name, seed):
+    best = max(
+        BatchingServer(**SERVERS[name], seed=seed).run(FixedWindow(width), 10)[0]
+        for width in (4, 8, 12, 16, 24, 32, 48, 64)
+    )
+    rate, refusals = BatchingServer(**SERVERS[name], seed=seed).run(GoodputWindow(4, LIMIT_MAX), 30)
+    answers = rate * 30 / ROWS
+    assert rate >= 0.93 * best
+    assert refusals <= 0.01 * answers
+
+
+def test_it_does_not_widen_for_nothing():
+    window = GoodputWindow(4, LIMIT_MAX)
+    BatchingServer(**SERVERS["unlimited queue"]).run(window, 30)
+    assert window.limit <= 64, "eight requests fill a batch and eight wait; more only wait longer"
+
+
+def test_a_window_that_is_never_full_is_left_alone():
+    window = GoodputWindow(8, LIMIT_MAX)
+    for answer in range(1000):
+        window.answered(100, in_flight=2, now_s=answer * 0.01)
+    assert window.limit == 8
+
+
+def test_a_burst_of_refusals_narrows_it_once():
+    window = GoodputWindow(100, LIMIT_MAX)
+    for _ in range(50):
+        window.refused(in_flight=100, wait_s=0.1, now_s=1.0)
+    assert window.limit == 70
+    window.refused(in_flight=70, wait_s=0.1, now_s=1.3)
+    assert window.limit == 49
+
+
+ANSWER = st.tuples(st.just("answer"), st.integers(1, 10_000), st.integers(1, 600))
+REFUSAL = st.tuples(st.just("refusal"), st.just(0), st.integers(1, 600))
+
+
+@settings(max_examples=200)
+@given(
+    st.integers(1, 64),
+    st.integers(1, LIMIT_MAX),
+    st.lists(st.tuples(ANSWER | REFUSAL, st.floats(0, 0.2)), max_size=300),
+)
+def test_whatever_happens_it_stays_within_its_bounds(start, limit_max, events):
+    window, now = GoodputWindow(start, limit_max), 0.0
+    for (kind, rows, in_flight), pause in events:
+        now += pause
+        if kind == "answer":
+            window.answered(rows, in_flight, now)
+        else:
+            window.refused(in_flight, 0.01, now)
+        assert 1 <= window.limit <= limit_max
+
+
+def test_a_fixed_window_never_moves():
+    window = FixedWindow(7)
+    window.answered(5, 7, 1.0)
+    window.refused(7, 1.0, 2.0)
+    assert window.limit == 7
