@@ -200,6 +200,8 @@ def test_the_sweep_measures_every_setting_and_saves_it(rows, triton, tmp_path):
     figures = json.loads((tmp_path / "bench.json").read_text())
     assert json.loads(done.stdout.splitlines()[-1]) == figures
     assert len(figures["trials"]) == 8
+    for trial in figures["trials"]:
+        assert trial["in_flight_max"] == trial["setting"]["in_flight"]
     settings = [(c["setting"]["batch_rows"], c["setting"]["in_flight"]) for c in figures["cells"]]
     assert settings == [(1, 1), (1, 8), (4, 1), (4, 8)]
     for cell in figures["cells"]:
@@ -218,4 +220,4 @@ def test_a_sweep_beyond_the_models_limit_is_refused_before_it_begins(rows, trito
         "--batch-rows", "4,64", "--out", tmp_path / "bench.json",
     )  # fmt: skip
     fails(done, 2, "max_batch_size 4")
-    assert not (tmp_path / "bench.json").exists()
+    assert list(tmp_path.iterdir()) == []
