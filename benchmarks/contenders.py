@@ -59,7 +59,9 @@ def naive(workload: Workload, given: argparse.Namespace) -> int:
         tensor = triton.InferInput("x", list(values.shape), "FP32")
         tensor.set_data_from_numpy(values)
         answer = client.infer(workload.name, [tensor]).as_numpy("y")
-        table = pa.table({"id": frame["id"], "y": list(answer) if answer.shape[1] > 1 else answer[:, 0]})
+        table = pa.table(
+            {"id": frame["id"], "y": list(answer) if answer.shape[1] > 1 else answer[:, 0]}
+        )
         writer = writer or pq.ParquetWriter(_single(given.out), table.schema)
         writer.write_table(table)
         rows += len(frame)
@@ -202,7 +204,7 @@ def main() -> None:
     given = parser.parse_args()
     # What is imported lazily is imported now: start-up is nobody's throughput.
     import pandas as pd  # noqa: F401, PLC0415
-    import tritonclient.grpc.aio  # noqa: PLC0415
+    import tritonclient.grpc.aio  # noqa: F401, PLC0415
 
     import tritonbulk.scoring  # noqa: F401, PLC0415
 

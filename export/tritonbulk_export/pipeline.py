@@ -89,6 +89,7 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         max_batch_size_reason=reason,
         parity=parity,
         published=published.changed,
+        is_served=published.is_served,
     )
 
 

@@ -1,5 +1,6 @@
 """`score` and `bench` as a user runs them, through the real server."""
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import tritonbulk
+from tritonbulk.options import ScoreOptions
+from tritonbulk.scoring import Observer, run_score
 
 pytestmark = pytest.mark.live
 
@@ -142,6 +145,30 @@ def test_a_server_that_is_not_there_is_waited_for_and_then_an_outage(rows, tmp_p
     )  # fmt: skip
     fails(done, 3, "127.0.0.1:9", "within 1.5 s")
     assert "waiting up to 1.5 s" in done.stderr
+
+
+def test_an_endpoint_that_is_not_there_does_not_stop_the_others(
+    rows, triton, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("tritonbulk.session.READY_GRACE_S", 0.5)
+    said = []
+    options = ScoreOptions(
+        inputs=(str(rows),), model="double", out=tmp_path / "out", limit_rows=100,
+        endpoints=("127.0.0.1:9", triton.grpc), input_map={"x": tuple("abcd")},
+    )  # fmt: skip
+    result = asyncio.run(run_score(options, Observer(say=said.append)))
+    assert result.rows_ok == 100
+    assert any("going on without 127.0.0.1:9" in line for line in said)
+
+
+def test_two_endpoints_share_one_run(rows, triton, tmp_path):
+    done = run(
+        "score", rows, "--model", "double", "--out", tmp_path / "out", "--input-map", MAP,
+        "--endpoint", triton.grpc, "--endpoint", triton.grpc, "--batch-rows", 4, "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["rows_ok"] == 10_000
+    assert ds.dataset(tmp_path / "out").to_table()["id"].to_pylist() == list(range(10_000))
 
 
 @contextmanager
