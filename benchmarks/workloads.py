@@ -107,7 +107,7 @@ def _model(workload: Workload) -> onnx.ModelProto:
     random = np.random.default_rng(0)
     nodes, weights, last = [], [], "x"
     for index, (rows, columns) in enumerate(pairwise(layers)):
-        weight = random.standard_normal((rows, columns), dtype=np.float32) / np.sqrt(rows)
+        weight = random.standard_normal((rows, columns), dtype=np.float32) / np.float32(rows**0.5)
         weights.append(numpy_helper.from_array(weight, f"w{index}"))
         is_last = index == len(layers) - 2
         dense = "y" if is_last else f"dense{index}"
