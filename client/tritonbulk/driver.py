@@ -16,14 +16,20 @@ import pyarrow as pa
 
 from tritonbulk.codec import Answer, Predictions, RequestEncoder, ResponseDecoder
 from tritonbulk.contract import OutputTensor
-from tritonbulk.dispatch import Abort, Action, Dispatch, FailRows, Failure, Limits, Send
+from tritonbulk.dispatch import (
+    Abort,
+    Action,
+    Dispatch,
+    FailRows,
+    Failure,
+    Limits,
+    Send,
+    may_open,
+)
 from tritonbulk.dispatch.policy import ANSWER_STATUS
 from tritonbulk.errors import AnswerError, InputError
 from tritonbulk.segments import Batch, Segment, plan_batches
 from tritonbulk.transport import AttemptFailedError, Transport
-
-SEGMENTS_OPEN_MAX = 4
-"""Segments in memory at once: one read ahead, two being scored, one being written."""
 
 ATTEMPT_TIMEOUT_S = 300.0
 """Deadline of one attempt; a server that is slower than this is taken for silent."""
@@ -44,6 +50,7 @@ class Job:
         outputs: the output tensors.
         names: their column names.
         batch_rows: rows a request.
+        row_bytes_out: bytes in memory of one row of predictions.
         write: commits one complete segment; called in a thread, one call at a time.
         close: called once everything is committed.
     """
@@ -55,7 +62,8 @@ class Job:
     outputs: tuple[OutputTensor, ...]
     names: tuple[str, ...]
     batch_rows: int
-    write: Callable[[int, pa.RecordBatch, Predictions], object]
+    row_bytes_out: int
+    write: Callable[[Segment, pa.RecordBatch, Predictions], object]
     close: Callable[[], None]
 
 
@@ -65,6 +73,7 @@ class Driven:
 
     rows_ok: int
     rows_failed: int
+    rows_filtered: int
     requests: int
     in_flight_max: int
 
@@ -103,6 +112,7 @@ class _Open:
     segment: Segment
     rows: pa.RecordBatch
     predictions: Predictions
+    size_bytes: int
 
 
 async def drive(
@@ -162,6 +172,7 @@ class _Driver:
         self._open: dict[int, _Open] = {}
         self._reading = False
         self._exhausted = False
+        self._rows_filtered = 0
 
     async def run(self) -> Driven:
         with (
@@ -177,10 +188,18 @@ class _Driver:
                 if event is not None:
                     self._handle(event, writer)
         done = self._dispatch
-        return Driven(done.rows_ok, done.rows_failed, done.attempts, done.in_flight_max)
+        return Driven(
+            done.rows_ok,
+            done.rows_failed,
+            self._rows_filtered,
+            done.attempts,
+            done.in_flight_max,
+        )
 
     def _may_read(self) -> bool:
-        return not (self._reading or self._exhausted) and len(self._open) < SEGMENTS_OPEN_MAX
+        if self._reading or self._exhausted:
+            return False
+        return may_open([open_.size_bytes for open_ in self._open.values()])
 
     async def _next_event(self) -> _Event | None:
         """Return the next event, or None when the dispatcher wants to be woken before one."""
@@ -197,7 +216,7 @@ class _Driver:
         match event:
             case _Read(segment, rows):
                 self._reading = False
-                self._take_on(segment, rows)
+                self._take_on(segment, rows, writer)
             case _Answered(request_id, batch, answers):
                 self._open[batch.segment].predictions.put(batch.row_begin, answers)
                 self._dispatch.succeeded(request_id, self._clock())
@@ -207,13 +226,19 @@ class _Driver:
             case _Written(segment_index):
                 del self._open[segment_index]
 
-    def _take_on(self, segment: Segment | None, rows: pa.RecordBatch | None) -> None:
-        if segment is None:
+    def _take_on(
+        self, segment: Segment | None, rows: pa.RecordBatch | None, writer: ThreadPoolExecutor
+    ) -> None:
+        if segment is None or rows is None:
             self._exhausted = True
             return
         predictions = Predictions(segment.rows, self._job.outputs, self._job.names)
-        self._open[segment.index] = _Open(segment, rows, predictions)
+        size_bytes = rows.nbytes + segment.rows * self._job.row_bytes_out
+        self._open[segment.index] = _Open(segment, rows, predictions, size_bytes)
+        self._rows_filtered += segment.rows_filtered
         self._dispatch.add(plan_batches(segment, self._job.batch_rows))
+        if not segment.rows:
+            self._settle(segment.index, writer)
 
     def _carry_out(self, actions: Sequence[Action], writer: ThreadPoolExecutor) -> None:
         for action in actions:
@@ -249,10 +274,11 @@ class _Driver:
         return _Read(None, None) if read is None else _Read(*read)
 
     async def _write(self, done: _Open, writer: ThreadPoolExecutor) -> _Event:
-        index = done.segment.index
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(writer, self._job.write, index, done.rows, done.predictions)
-        return _Written(index)
+        await loop.run_in_executor(
+            writer, self._job.write, done.segment, done.rows, done.predictions
+        )
+        return _Written(done.segment.index)
 
     async def _attempt(self, send: Send) -> _Event:
         batch = send.batch

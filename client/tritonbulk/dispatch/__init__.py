@@ -4,7 +4,14 @@
 of a server means; ``limits`` derives the bounds. No clock, no I/O: time comes in with the events.
 """
 
-from tritonbulk.dispatch.limits import Limits, batch_rows_auto, rows_in_flight_max
+from tritonbulk.dispatch.limits import (
+    Limits,
+    batch_rows_auto,
+    bytes_per_row,
+    may_open,
+    rows_in_flight_max,
+    segment_rows_auto,
+)
 from tritonbulk.dispatch.machine import Abort, Action, Dispatch, FailRows, Send
 from tritonbulk.dispatch.policy import Failure, Verdict, judge
 
@@ -18,6 +25,9 @@ __all__ = [
     "Send",
     "Verdict",
     "batch_rows_auto",
+    "bytes_per_row",
     "judge",
+    "may_open",
     "rows_in_flight_max",
+    "segment_rows_auto",
 ]

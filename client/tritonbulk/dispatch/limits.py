@@ -27,6 +27,15 @@ IN_FLIGHT_PER_ENDPOINT = 8
 IN_FLIGHT_BYTES_MAX = 256 * 2**20
 """Bytes of tensors in flight, requests and answers together, over all endpoints."""
 
+SEGMENT_BYTES_MAX = 32 * 2**20
+"""Bytes that the automatic size of a segment keeps to, input columns and predictions together."""
+
+SEGMENTS_OPEN_MAX = 4
+"""Segments in memory at once: one read ahead, two being scored, one being written."""
+
+SEGMENTS_BYTES_MAX = SEGMENTS_OPEN_MAX * SEGMENT_BYTES_MAX
+"""Bytes of all of these, but one segment always."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -87,3 +96,31 @@ def batch_rows_auto(
     widest = max(bytes_per_row(inputs), bytes_per_row(outputs))
     by_bytes = max(REQUEST_BYTES_MAX // widest, 1)
     return min(max_batch_size or ROWS_UNBATCHED, by_bytes, SEGMENT_ROWS)
+
+
+def segment_rows_auto(row_bytes: int) -> int:
+    """Return the rows of a segment: `SEGMENT_ROWS`, or what `SEGMENT_BYTES_MAX` allows.
+
+    A pure function of the input's description, never of timing. A power of two, so that usual
+    batch sizes divide it and no request is short but the last of a file.
+
+    Args:
+        row_bytes: bytes in memory of one row, input columns and predictions together.
+    """
+    by_bytes = max(SEGMENT_BYTES_MAX // row_bytes, 1)
+    return int(min(SEGMENT_ROWS, 2 ** (by_bytes.bit_length() - 1)))
+
+
+def may_open(open_bytes: Sequence[int]) -> bool:
+    """Return whether one more segment may be read into memory.
+
+    It may if there are fewer than `SEGMENTS_OPEN_MAX`, and another one as large as the largest of
+    them would keep all within `SEGMENTS_BYTES_MAX`. With none open it always may.
+
+    Args:
+        open_bytes: bytes of every segment in memory.
+    """
+    if not open_bytes:
+        return True
+    fits = sum(open_bytes) + max(open_bytes) <= SEGMENTS_BYTES_MAX
+    return len(open_bytes) < SEGMENTS_OPEN_MAX and fits
