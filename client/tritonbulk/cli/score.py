@@ -42,8 +42,8 @@ from tritonbulk.scoring import Observer, ScoreResult, run_score
 @click.option(
     "--where",
     metavar="FILTER",
-    help="Score only rows where this is true, for example \"distance > 100 and carrier in ('AA', "
-    "'UA') and `tail num` is not null\".",
+    help="Score only rows where this is true, for example 'distance > 100 and carrier in "
+    '("AA", "UA") and `tail number` is not null\'.',
 )
 @click.option(
     "--keep",

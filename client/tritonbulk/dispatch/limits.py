@@ -33,8 +33,9 @@ SEGMENT_BYTES_MAX = 32 * 2**20
 SEGMENTS_OPEN_MAX = 4
 """Segments in memory at once: one read ahead, two being scored, one being written."""
 
-SEGMENTS_BYTES_MAX = SEGMENTS_OPEN_MAX * SEGMENT_BYTES_MAX
-"""Bytes of all of these, but one segment always."""
+SEGMENTS_BYTES_MAX = 64 * 2**20
+"""Bytes of all of these, but one segment always. Two of the largest automatic size fit: while one
+is written and the next one read, the other keeps the servers busy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Types are inferred from the first block of the first file that has rows and hold
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
@@ -15,10 +16,13 @@ import pyarrow.csv as pacsv
 
 from tritonbulk.errors import InputError
 from tritonbulk.source.columns import measure
-from tritonbulk.source.reader import Description, InputFile, opening, printable, reading
+from tritonbulk.source.reader import Description, InputFile, opening, reading
 
-BLOCK_BYTES = 4 * 2**20
-"""Bytes parsed at a time, and so the longest row; the first block decides the types."""
+BLOCK_BYTES = 2**20
+"""Bytes parsed at a time, and so the longest row; the first block decides the types. Arrow reads up
+to 32 blocks ahead."""
+
+_TOO_LONG = f"a row is longer than {BLOCK_BYTES >> 20} MiB, or a quote is never closed"
 
 
 def describe(file: InputFile, like: pa.Schema | None) -> Description:
@@ -27,7 +31,7 @@ def describe(file: InputFile, like: pa.Schema | None) -> Description:
         kinds = dict(zip(like.names, like.types, strict=True))
         names = _header(file)
         return Description(pa.schema([(name, kinds.get(name, pa.null())) for name in names]), None)
-    with opening(file), file.open_stream() as stream:
+    with opening(file), _named(file), file.open_stream() as stream:
         blocks = pacsv.open_csv(
             stream,
             read_options=_read_options(),
@@ -35,11 +39,13 @@ def describe(file: InputFile, like: pa.Schema | None) -> Description:
             convert_options=pacsv.ConvertOptions(),
         )
         first = next(iter(blocks), None)
-    for field in blocks.schema:
-        if pa.types.is_binary(field.type):
+        # Asked for inside, since this is where a name that is not UTF-8 is found out.
+        names = blocks.schema.names
+    for name, kind in zip(names, blocks.schema.types, strict=True):
+        if pa.types.is_binary(kind):
             raise InputError(
-                f"column {field.name!r} in {file.name} is not UTF-8; convert the file, for example "
-                "with iconv"
+                f"column {name!r} in {file.name} is not UTF-8; convert the file, for example with "
+                "iconv"
             )
     if first is None or not len(first):
         return Description(blocks.schema, 0)
@@ -49,16 +55,13 @@ def describe(file: InputFile, like: pa.Schema | None) -> Description:
 def read(file: InputFile, schema: pa.Schema, block_rows: int) -> Iterator[pa.RecordBatch]:  # noqa: ARG001
     """See `tritonbulk.source.reader.Reader.read`."""
     convert = pacsv.ConvertOptions(include_columns=schema.names, column_types=schema)
-    try:
-        with reading(file), file.open_stream() as stream:
-            yield from pacsv.open_csv(
-                stream,
-                read_options=_read_options(),
-                parse_options=_parse_options(),
-                convert_options=convert,
-            )
-    except InputError as error:
-        raise InputError(_with_column_name(str(error), file)) from error
+    with reading(file), _named(file), file.open_stream() as stream:
+        yield from pacsv.open_csv(
+            stream,
+            read_options=_read_options(),
+            parse_options=_parse_options(),
+            convert_options=convert,
+        )
 
 
 def _read_options() -> pacsv.ReadOptions:
@@ -83,11 +86,18 @@ def _header(file: InputFile) -> list[str]:
         return names
 
 
-def _with_column_name(text: str, file: InputFile) -> str:
-    """Return an error's text with the column's name where Arrow gives its position."""
-    found = re.search(r"In CSV column #(\d+): Row #(\d+): CSV conversion error", text)
-    if found is None:
-        return text
-    name = _header(file)[int(found[1])]
-    replaced = f"column {printable(name)!r}, row {found[2]} (with the header): value does not fit"
-    return text[: found.start()] + replaced + text[found.end() :]
+@contextlib.contextmanager
+def _named(file: InputFile) -> Iterator[None]:
+    """Say what Arrow's errors mean: the column's name for its position, a long row for a block."""
+    try:
+        yield
+    except pa.ArrowInvalid as error:
+        text = str(error)
+        if "straddling object" in text:
+            raise pa.ArrowInvalid(_TOO_LONG) from error
+        found = re.search(r"In CSV column #(\d+): Row #(\d+): CSV conversion error", text)
+        if found is None:
+            raise
+        name = _header(file)[int(found[1])]
+        where = f"column {name!r}, row {found[2]} (the header is row 1): no value"
+        raise pa.ArrowInvalid(where + text[found.end() :]) from error

@@ -24,14 +24,14 @@ BUFFERS_BYTES_MAX = 16 * 2**20
 
 _BUFFER_BYTES_MIN = 4 * 2**10
 
+SAMPLE_GROUPS = 8
+"""Row groups, evenly spread, whose first rows tell the size of text and lists."""
+
 SAMPLE_ROWS = 64
-"""First rows that are read to learn the size of text and lists."""
+"""First rows of a group that are read for this."""
 
 SAMPLE_BYTES = 2**20
 """Bytes of these, as far as metadata tell."""
-
-_GROUPS_LOOKED_AT = 64
-"""Row groups, evenly spread, whose metadata tell the size of text and lists."""
 
 
 def describe(file: InputFile, like: pa.Schema | None) -> Description:  # noqa: ARG001
@@ -80,7 +80,9 @@ def _opened(file: InputFile, columns: int = 1) -> Iterator[pq.ParquetFile]:
     with contextlib.ExitStack() as stack:
         with opening(file):
             handle = stack.enter_context(file.filesystem.open_input_file(file.path))
-            parquet = stack.enter_context(pq.ParquetFile(handle, buffer_size=buffer_bytes))
+            # Arrow's own reading ahead (pre_buffer) would in the end hold the whole file.
+            parquet = pq.ParquetFile(handle, buffer_size=buffer_bytes, pre_buffer=False)
+            stack.enter_context(parquet)
         yield parquet
 
 
@@ -91,41 +93,22 @@ def _leaves(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, int]
 
 
 def _value_bytes(parquet: pq.ParquetFile) -> dict[str, float]:
-    """Return the mean bytes a value of columns without a fixed width.
+    """Return the mean bytes a value of columns without a fixed width, of the first rows of groups.
 
-    The larger of what the metadata and the first rows tell: where a dictionary stands for long
-    values, the metadata know only its size.
+    Read, not taken from the metadata: these know only the size of a dictionary, not of what it
+    stands for, and where they are damaged pyarrow 26 ends the process instead of raising.
     """
     varying = [field.name for field in parquet.schema_arrow if fixed_bytes(field.type) is None]
-    if not varying:
-        return {}
-    told = _told_by_metadata(parquet.metadata, set(varying))
-    rows = max(min(SAMPLE_ROWS, int(SAMPLE_BYTES / max(sum(told.values()), 1.0))), 1)
-    first = next(parquet.iter_batches(rows, columns=varying, use_threads=False), None)
-    seen = {} if first is None else measure(first)
-    return {name: max(told.get(name, 0.0), seen.get(name, 0.0)) for name in {*told, *seen}}
-
-
-def _told_by_metadata(metadata: pq.FileMetaData, names: set[str]) -> dict[str, float]:
-    """Return the mean uncompressed bytes a value of some columns."""
-    leaves = [
-        (owner, index)
-        for index in range(metadata.num_columns)
-        if (owner := _owner(metadata.schema.column(index).path, names)) is not None
-    ]
-    step = max(metadata.num_row_groups // _GROUPS_LOOKED_AT, 1)
-    groups = [metadata.row_group(each) for each in range(0, metadata.num_row_groups, step)]
-    rows = sum(group.num_rows for group in groups)
-    total: dict[str, float] = {}
-    for owner, index in leaves if rows else ():
-        size = sum(group.column(index).total_uncompressed_size for group in groups)
-        total[owner] = total.get(owner, 0.0) + size / rows
-    return total
-
-
-def _owner(path: str, names: set[str]) -> str | None:
-    """Return the column that a leaf's dotted path belongs to, if it is one of ``names``."""
-    if path in names:
-        return path
-    first = path.partition(".")[0]
-    return first if first in names else None
+    groups = parquet.num_row_groups
+    sums: dict[str, float] = dict.fromkeys(varying, 0.0)
+    sampled = 0
+    for index in range(0, groups if varying else 0, max(groups // SAMPLE_GROUPS, 1)):
+        group = parquet.metadata.row_group(index)
+        rows = int(SAMPLE_BYTES * group.num_rows / max(group.total_byte_size, 1))
+        rows = max(min(rows, SAMPLE_ROWS), 1)
+        first = next(parquet.iter_batches(rows, [index], varying, use_threads=False), None)
+        if first is not None and len(first):
+            sampled += 1
+            for name, size in measure(first).items():
+                sums[name] += size
+    return {name: total / sampled for name, total in sums.items()} if sampled else {}

@@ -113,7 +113,7 @@ def reading(file: InputFile) -> Iterator[None]:
     """Turn what goes wrong while rows are read into an error that names the file."""
     try:
         yield
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeError) as error:
         raise InputError(f"reading {file.name} failed: {cause(error)}; mend the file") from error
     except OSError as error:
         raise SourceError(
