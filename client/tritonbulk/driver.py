@@ -16,8 +16,18 @@ from typing import Any
 import pyarrow as pa
 
 from tritonbulk.codec import Answer, Predictions, RequestEncoder, ResponseDecoder
-from tritonbulk.contract import OutputTensor, row_bytes
-from tritonbulk.dispatch import Abort, Action, Dispatch, FailRows, Failure, Limits, Send, Window
+from tritonbulk.contract import OutputTensor
+from tritonbulk.dispatch import (
+    Abort,
+    Action,
+    Dispatch,
+    FailRows,
+    Failure,
+    Limits,
+    Send,
+    Window,
+    may_open,
+)
 from tritonbulk.dispatch.policy import ANSWER_STATUS
 from tritonbulk.errors import (
     AnswerError,
@@ -29,13 +39,6 @@ from tritonbulk.errors import (
 )
 from tritonbulk.segments import Batch, Segment, plan_batches
 from tritonbulk.transport import AttemptFailedError, Transport
-
-SEGMENTS_OPEN = 4
-"""Segments in memory at once: one read ahead, two being scored, one being written."""
-
-OPEN_BYTES_MAX = 256 * 2**20
-"""Bytes of rows in memory up to which more segments than that are read, where small ones would
-otherwise leave the window half empty."""
 
 ATTEMPT_TIMEOUT_S = 300.0
 """Deadline of one attempt; a server that is slower than this is taken for silent."""
@@ -57,6 +60,7 @@ class Job:
         outputs: the output tensors.
         names: their column names.
         batch_rows: rows a request.
+        row_bytes_out: bytes in memory of one row of predictions.
         write: commits one complete segment; called in a thread, one call at a time.
         close: called once everything is committed.
     """
@@ -69,7 +73,8 @@ class Job:
     outputs: tuple[OutputTensor, ...]
     names: tuple[str, ...]
     batch_rows: int
-    write: Callable[[int, pa.RecordBatch, Predictions], object]
+    row_bytes_out: int
+    write: Callable[[Segment, pa.RecordBatch, Predictions], object]
     close: Callable[[], None]
 
 
@@ -79,6 +84,7 @@ class Driven:
 
     rows_ok: int
     rows_failed: int
+    rows_filtered: int
     requests: int
     in_flight_max: int
 
@@ -116,6 +122,7 @@ class _Open:
     segment: Segment
     rows: pa.RecordBatch
     predictions: Predictions
+    size_bytes: int
 
 
 async def drive(
@@ -225,6 +232,7 @@ class _Driver:
         self._open: dict[int, _Open] = {}
         self._reading = False
         self._exhausted = False
+        self._rows_filtered = 0
 
     async def run(self) -> Driven:
         with (
@@ -240,15 +248,19 @@ class _Driver:
                 if event is not None:
                     self._handle(event, writer)
         done = self._dispatch
-        return Driven(done.rows_ok, done.rows_failed, done.attempts, done.in_flight_max)
+        return Driven(
+            done.rows_ok,
+            done.rows_failed,
+            self._rows_filtered,
+            done.attempts,
+            done.in_flight_max,
+        )
 
     def _may_read(self) -> bool:
         if self._reading or self._exhausted:
             return False
-        if len(self._open) < SEGMENTS_OPEN:
-            return True
-        open_bytes = sum(each.rows.nbytes for each in self._open.values())
-        return self._dispatch.hungry and open_bytes < OPEN_BYTES_MAX
+        sizes = [open_.size_bytes for open_ in self._open.values()]
+        return may_open(sizes, is_hungry=self._dispatch.hungry)
 
     async def _next_event(self) -> _Event | None:
         """Return the next event, or None when the dispatcher wants to be woken before one."""
@@ -267,7 +279,7 @@ class _Driver:
                 self._reading, self._exhausted = False, True
             case _Read((segment, rows)):
                 self._reading = False
-                self._take_on(segment, rows)
+                self._take_on(segment, rows, writer)
             case _Answered(request_id, batch, answers):
                 self._open[batch.segment].predictions.put(batch.row_begin, answers)
                 self._dispatch.succeeded(request_id, self._clock())
@@ -277,12 +289,17 @@ class _Driver:
             case _Written(segment_index):
                 del self._open[segment_index]
 
-    def _take_on(self, segment: Segment, rows: pa.RecordBatch) -> None:
+    def _take_on(self, segment: Segment, rows: pa.RecordBatch, writer: ThreadPoolExecutor) -> None:
         predictions = Predictions(segment.rows, self._job.outputs, self._job.names)
-        self._open[segment.index] = _Open(segment, rows, predictions)
+        size_bytes = rows.nbytes + segment.rows * self._job.row_bytes_out
+        self._open[segment.index] = _Open(segment, rows, predictions, size_bytes)
+        self._rows_filtered += segment.rows_filtered
+        if not segment.rows:
+            self._settle(segment.index, writer)
+            return
         fed_bytes = rows.select(self._job.fed).nbytes // segment.rows
         self._dispatch.add(
-            plan_batches(segment, self._job.batch_rows), fed_bytes + row_bytes(self._job.outputs)
+            plan_batches(segment, self._job.batch_rows), fed_bytes + self._job.row_bytes_out
         )
 
     def _carry_out(self, actions: Sequence[Action], writer: ThreadPoolExecutor) -> None:
@@ -318,10 +335,11 @@ class _Driver:
         return _Read(await loop.run_in_executor(reader, lambda: next(segments, None)))
 
     async def _write(self, done: _Open, writer: ThreadPoolExecutor) -> _Event:
-        index = done.segment.index
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(writer, self._job.write, index, done.rows, done.predictions)
-        return _Written(index)
+        await loop.run_in_executor(
+            writer, self._job.write, done.segment, done.rows, done.predictions
+        )
+        return _Written(done.segment.index)
 
     async def _attempt(self, send: Send) -> _Event:
         batch = send.batch

@@ -7,11 +7,18 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
 
 from tritonbulk.errors import OptionError
 
+if TYPE_CHECKING:
+    import pyarrow.compute as pc
+
+Format = Literal["parquet", "csv", "jsonl", "arrow"]
+"""Input formats by the names that ``--format`` takes."""
+
 SEGMENT_ROWS = 65_536
-"""Default rows of a segment: large enough for cheap reading and writing, small enough to hold."""
+"""Most rows of a segment by default: enough for cheap reading and writing, few enough to hold."""
 
 MAX_OUTAGE_S = 900.0
 """Default of ``--max-outage``: how long a run goes on without any server answering."""
@@ -25,7 +32,8 @@ class ScoreOptions:
     """One scoring run.
 
     Attributes:
-        inputs: Parquet files, in output order.
+        inputs: files, folders, patterns (``*``, ``**``, ``?``, ``[…]``) or URIs of these, in output
+            order.
         model: the model's name on the server.
         out: output folder; made if missing.
         endpoints: ``host:port`` of running servers; empty starts the embedded server.
@@ -33,13 +41,19 @@ class ScoreOptions:
             contract; None means `DEFAULT_REPOSITORY` for the embedded server and no contract.
         model_version: version to ask for; None takes the newest that the server has ready.
         input_map: tensor name → columns or patterns; stands above any contract.
-        keep: input columns to keep in the output (names or patterns); None keeps all.
+        input_format: of all input files; None tells it by their extensions.
+        columns: input columns to look at (names or patterns); None looks at all.
+        where: keeps the rows where it is true: the text of a filter, or a pyarrow expression; None
+            keeps all.
+        keep: input columns to keep in the output (names or patterns); None keeps all of
+            ``columns``.
         rename: output tensor → name of its column.
         batch_rows: rows a request; None derives them from the model (see `dispatch.limits`).
-        segment_rows: rows a part.
+        segment_rows: rows a part, before ``where``; None takes `SEGMENT_ROWS`, or fewer of wide
+            rows (see `dispatch.limits`).
         in_flight_max: requests in flight, over all endpoints; None finds the width while running.
         max_outage_s: seconds without any server answering after which the run gives up.
-        limit_rows: score only the first so many rows; None scores all.
+        limit_rows: take on only the first so many rows, before ``where``; None takes on all.
         failed_fraction_max: share of all rows (0…1) that may fail before the run stops; ten rows
             may in any case, unless it is 0.
         instances: model instances in the embedded server; None leaves the repository's choice.
@@ -53,10 +67,13 @@ class ScoreOptions:
     repository: Path | None = None
     model_version: str | None = None
     input_map: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    input_format: Format | None = None
+    columns: tuple[str, ...] | None = None
+    where: str | pc.Expression | None = None
     keep: tuple[str, ...] | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
     batch_rows: int | None = None
-    segment_rows: int = SEGMENT_ROWS
+    segment_rows: int | None = None
     in_flight_max: int | None = None
     max_outage_s: float = MAX_OUTAGE_S
     limit_rows: int | None = None
@@ -77,9 +94,15 @@ class ScoreOptions:
                 "--instances and --cpu are for the embedded server; leave them out with --endpoint"
             )
         if not self.inputs:
-            raise OptionError("no input was given; name at least one Parquet file")
+            raise OptionError("no input was given; name at least one file")
         if not self.model:
             raise OptionError("no model was given; name one with --model")
+        if self.input_format is not None and self.input_format not in get_args(Format):
+            raise OptionError(
+                f"--format is {self.input_format!r}; give one of {', '.join(get_args(Format))}"
+            )
+        if self.columns == ():
+            raise OptionError("--columns names no column; name those that the model needs")
         for name, value in (
             ("--batch-rows", self.batch_rows),
             ("--segment-rows", self.segment_rows),

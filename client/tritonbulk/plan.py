@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 
 import pyarrow as pa
 
@@ -20,9 +19,10 @@ from tritonbulk.contract import (
     check_columns,
 )
 from tritonbulk.dispatch import batch_rows_auto
-from tritonbulk.errors import ContractError, InputError, OptionError
+from tritonbulk.errors import ContractError, OptionError
 from tritonbulk.options import ScoreOptions
 from tritonbulk.sink import output_schema
+from tritonbulk.source import matching
 from tritonbulk.transport import ServedModel
 
 
@@ -76,7 +76,9 @@ def make_plan(
     """
     inputs = bind_inputs(_known_inputs(options, model, in_repository), options.input_map, schema)
     check_columns(inputs, schema, where)
-    keep = _kept(options.keep, schema)
+    keep = tuple(schema.names)
+    if options.keep is not None:
+        keep = matching(options.keep, schema.names, "--keep")
     names = _prediction_names(model.outputs, options.rename)
     output_schema([schema.field(name) for name in keep], model.outputs, names)
     return Plan(
@@ -138,20 +140,6 @@ def _with_columns(
 def _width(tensor: InputTensor) -> tuple[int, ...]:
     # A scalar a row is [] in the model and [1] on the wire: the batcher wants a dimension.
     return () if tensor.shape == (1,) else tensor.shape
-
-
-def _kept(patterns: tuple[str, ...] | None, schema: pa.Schema) -> tuple[str, ...]:
-    if patterns is None:
-        return tuple(schema.names)
-    kept: dict[str, None] = {}
-    for pattern in patterns:
-        names = [name for name in schema.names if name == pattern or fnmatchcase(name, pattern)]
-        if not names:
-            raise InputError(
-                f"--keep {pattern!r} matches no column; the file has {', '.join(schema.names)}"
-            )
-        kept.update(dict.fromkeys(names))
-    return tuple(kept)
 
 
 def _prediction_names(

@@ -12,8 +12,15 @@ from typing import Any
 import pyarrow as pa
 
 from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
-from tritonbulk.contract import parse_input_map
-from tritonbulk.dispatch import FixedWindow, GoodputWindow, Limits, Window, failed_rows_max
+from tritonbulk.contract import parse_input_map, row_bytes
+from tritonbulk.dispatch import (
+    FixedWindow,
+    GoodputWindow,
+    Limits,
+    Window,
+    failed_rows_max,
+    segment_rows_auto,
+)
 from tritonbulk.dispatch.limits import WINDOW_MAX_PER_ENDPOINT, WINDOW_START_PER_ENDPOINT
 from tritonbulk.driver import Driven, Job, drive
 from tritonbulk.errors import InputError, OptionError
@@ -31,8 +38,8 @@ class ScoreResult:
     """What a scoring run did; the fields of ``score --json``.
 
     Attributes:
-        rows_in: input rows that the run took on.
-        rows_scored: rows that stand in the output, with a prediction or with their error.
+        rows_in: input rows that were read.
+        rows_scored: of these, rows that stand in the output, with a prediction or their error.
         rows_ok: of these, rows with a prediction.
         rows_failed: of these, rows with an error.
         seconds: wall time from parsed options to the last commit, without starting or stopping
@@ -46,6 +53,8 @@ class ScoreResult:
         model_version: the version that answered.
         endpoints: addresses of the servers.
         output: the output folder.
+        rows_filtered: rows that were read and that ``where`` removed:
+            ``rows_in - rows_scored``.
     """
 
     rows_in: int
@@ -62,6 +71,7 @@ class ScoreResult:
     model_version: str
     endpoints: tuple[str, ...]
     output: str
+    rows_filtered: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +80,12 @@ class Observer:
 
     Attributes:
         say: told one sentence at a time about what happens before the first row.
-        begin: told how many rows there are.
+        begin: told how many rows there are to score; None where only the end will tell.
         advance: told (rows settled, rows failed) so far, after each answer.
     """
 
     say: Callable[[str], None] = lambda _: None
-    begin: Callable[[int], None] = lambda _: None
+    begin: Callable[[int | None], None] = lambda _: None
     advance: Callable[[int, int], None] = lambda *_: None
 
 
@@ -88,13 +98,14 @@ def score(
     repository: str | Path | None = None,
     **options: Any,
 ) -> ScoreResult:
-    """Score Parquet files with a model on Triton and return what was done.
+    """Score files with a model on Triton and return what was done.
 
     Without ``endpoints`` an embedded server is started on ``repository`` and stopped after. This
     is the blocking form of `score_async`, for code without an event loop.
 
     Args:
-        inputs: one file or several, in output order.
+        inputs: one file or several, in output order; folders, patterns and URIs as well. Parquet,
+            CSV, JSON Lines or Arrow.
         model: the model's name.
         out: output folder: one ``part-NNNNNNNN.parquet`` a segment, rows in input order.
         endpoints: ``host:port`` of running servers.
@@ -174,33 +185,36 @@ async def run_score(options: ScoreOptions, observer: Observer | None = None) -> 
     """Carry out one scoring run; see `score` for what it raises."""
     observer = observer or Observer()
     watch = _Stopwatch()
-    source = open_source(options.inputs)
+    source = open_source(options.inputs, options.input_format, options.columns, options.where)
     contract = read_contract(options)
     check_output(options.out)
     watch.pause()
     async with serve(options, observer.say) as servers:
         watch.resume()
         async with connect(servers, options, observer.say) as (endpoints, model):
-            plan = make_plan(options, model, source.schema, contract, str(source.paths[0]))
-            if options.limit_rows is None:
+            plan = make_plan(options, model, source.schema, contract, source.name)
+            if options.limit_rows is None and options.where is None:
                 _check_nulls(source, plan)
-            rows_in = min(source.rows, options.limit_rows or source.rows)
-            observer.begin(rows_in)
-            segments = source.read(options.segment_rows, plan.columns, options.limit_rows)
-            sink = open_sink(options.out)
-            job = make_job(source, segments, model, plan, sink)
-            if not rows_in:
-                _write_empty(source, plan, sink)
+            rows = _rows_expected(source, options)
+            observer.begin(rows)
+            segments = source.read(
+                options.segment_rows or _segment_rows_auto(source, plan),
+                plan.columns,
+                options.limit_rows,
+            )
+            job = make_job(source, segments, model, plan, open_sink(options.out))
             driven = await drive(
                 job,
-                make_limits(options, rows_in),
+                make_limits(options, rows),
                 make_window(options, len(endpoints)),
                 endpoints,
                 observer.advance,
                 servers.watch,
             )
+            if not (driven.rows_ok or driven.rows_failed or driven.rows_filtered):
+                _write_empty(source, plan, open_sink(options.out))
         watch.pause()
-    return _result(options, model, plan, driven, rows_in, watch, servers)
+    return _result(options, model, plan, driven, watch, servers)
 
 
 def _write_empty(source: Source, plan: Plan, sink: Sink) -> None:
@@ -208,6 +222,7 @@ def _write_empty(source: Source, plan: Plan, sink: Sink) -> None:
     kept = pa.schema([source.schema.field(name) for name in plan.keep])
     rows = pa.RecordBatch.from_pylist([], kept)
     sink.write(0, rows, Predictions(0, plan.outputs, plan.names))
+    sink.close()
 
 
 def make_job(
@@ -220,9 +235,14 @@ def make_job(
     """Return the job that scores ``segments`` of ``source`` into ``sink`` by ``plan``."""
 
     def name_rows(segment: Segment, batch: Batch) -> str:
-        begin = segment.row_begin + batch.row_begin
-        path = source.paths[segment.file_index]
-        return f"{path}, counted from row {begin} ({batch.rows} rows)"
+        name, begin = source.files[segment.file_index].name, batch.row_begin
+        if not segment.rows_filtered:
+            return f"{name}, counted from row {begin + segment.row_begin} ({batch.rows} rows)"
+        end = segment.row_begin + segment.rows + segment.rows_filtered - 1
+        return (
+            f"{name}, counted from row {begin} of those that pass the filter among rows "
+            f"{segment.row_begin} to {end}"
+        )
 
     return Job(
         segments=segments,
@@ -233,14 +253,36 @@ def make_job(
         outputs=plan.outputs,
         names=plan.names,
         batch_rows=plan.batch_rows,
-        write=lambda index, rows, done: sink.write(index, rows.select(plan.keep), done),
+        row_bytes_out=row_bytes(plan.outputs),
+        write=lambda segment, rows, done: sink.write(
+            segment.index, rows.select(plan.keep), done, segment.rows_filtered
+        ),
         close=sink.close,
     )
 
 
-def make_limits(options: ScoreOptions, rows: int) -> Limits:
-    """Return the bounds that do not move while a run over ``rows`` rows lasts."""
-    return Limits(options.max_outage_s, failed_rows_max(options.failed_fraction_max, rows))
+def _segment_rows_auto(source: Source, plan: Plan) -> int:
+    return segment_rows_auto(source.row_bytes(plan.columns) + row_bytes(plan.outputs))
+
+
+def _rows_expected(source: Source, options: ScoreOptions) -> int | None:
+    """Return how many rows will be scored, None where only reading tells."""
+    if source.rows is None or options.where is not None:
+        return None
+    return source.rows if options.limit_rows is None else min(source.rows, options.limit_rows)
+
+
+def make_limits(options: ScoreOptions, rows: int | None) -> Limits:
+    """Return the bounds that do not move while a run lasts.
+
+    Where only reading tells how many rows there are, the share of failed rows is of those so far.
+    """
+    fraction = options.failed_fraction_max
+    return Limits(
+        options.max_outage_s,
+        failed_rows_max(fraction, rows or 0),
+        failed_fraction_max=fraction if rows is None else 0.0,
+    )
 
 
 def make_window(options: ScoreOptions, endpoints: int) -> Window:
@@ -260,12 +302,12 @@ def _check_nulls(source: Source, plan: Plan) -> None:
         for column in tensor.columns
         if column.null == "refuse"
     }
-    where = f"{source.paths[0]}{' and others' if len(source.paths) > 1 else ''}"
     for column, nulls in source.null_counts(tuple(fed)).items():
         if nulls:
             raise InputError(
-                f"column {column!r} has {nulls} nulls in {where}, which tensor {fed[column]!r} "
-                "does not take; fill them, or export the model with a policy for them"
+                f"column {column!r} has {nulls} nulls in {source.name}, which tensor "
+                f"{fed[column]!r} does not take; fill them, or export the model with a policy for "
+                "them"
             )
 
 
@@ -274,13 +316,12 @@ def _result(
     model: ServedModel,
     plan: Plan,
     driven: Driven,
-    rows_in: int,
     watch: _Stopwatch,
     servers: Servers,
 ) -> ScoreResult:
     rows_scored = driven.rows_ok + driven.rows_failed
     return ScoreResult(
-        rows_in=rows_in,
+        rows_in=rows_scored + driven.rows_filtered,
         rows_scored=rows_scored,
         rows_ok=driven.rows_ok,
         rows_failed=driven.rows_failed,
@@ -294,6 +335,7 @@ def _result(
         model_version=model.version,
         endpoints=servers.addresses,
         output=str(options.out),
+        rows_filtered=driven.rows_filtered,
     )
 
 

@@ -6,8 +6,10 @@ segment and makes one request. The same input and options therefore always give 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+
+import pyarrow as pa
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +19,16 @@ class Segment:
     Attributes:
         index: position in the output, from 0; the part's number.
         file_index: position of the file in the source.
-        row_begin: first row, counted from 0 within the file.
-        rows: how many rows, at least 1.
+        row_begin: first row, counted from 0 within the file, filter or not.
+        rows: how many rows are to be scored; 0 if a filter removed all.
+        rows_filtered: how many more rows of the file it stands for, removed by the filter.
     """
 
     index: int
     file_index: int
     row_begin: int
     rows: int
+    rows_filtered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +54,39 @@ class Batch:
         )
 
 
-def plan_segments(
-    file_rows: Sequence[int], segment_rows: int, limit_rows: int | None = None
-) -> Iterator[Segment]:
-    """Yield the segments of files with ``file_rows`` rows each, in order.
+def head(blocks: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield the first ``rows`` rows of ``blocks``, of which no more are taken than that needs."""
+    for block in blocks:
+        yield block.slice(0, rows)
+        rows -= min(len(block), rows)
+        if not rows:
+            return
 
-    Every segment of a file has ``segment_rows`` rows but its last; files without rows have none.
+
+def cut(blocks: Iterable[pa.RecordBatch], segment_rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield the rows of a file as runs of ``segment_rows``, the last as long as what is left.
+
+    How the rows are spread over ``blocks`` changes nothing. A run within one block is a view of
+    it; one that spans several is copied.
     """
-    left = sum(file_rows) if limit_rows is None else min(limit_rows, sum(file_rows))
-    index = 0
-    for file_index, rows in enumerate(file_rows):
-        for row_begin in range(0, min(rows, left), segment_rows):
-            yield Segment(
-                index, file_index, row_begin, min(segment_rows, min(rows, left) - row_begin)
-            )
-            index += 1
-        left -= min(rows, left)
+    ready: list[pa.RecordBatch] = []
+    have = 0
+    for block in blocks:
+        taken = 0
+        while have + len(block) - taken >= segment_rows:
+            ready.append(block.slice(taken, segment_rows - have))
+            taken += segment_rows - have
+            yield _joined(ready)
+            ready, have = [], 0
+        if taken < len(block):
+            ready.append(block.slice(taken))
+            have += len(block) - taken
+    if ready:
+        yield _joined(ready)
+
+
+def _joined(blocks: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return blocks[0] if len(blocks) == 1 else pa.concat_batches(blocks)
 
 
 def plan_batches(segment: Segment, batch_rows: int) -> tuple[Batch, ...]:

@@ -27,6 +27,9 @@ from tritonbulk.errors import OptionError, OutputError, SinkError
 OWN_FOLDER = "_tritonbulk"
 """Folder in the output that holds everything but parts."""
 
+ROWS_FILTERED_KEY = "tritonbulk.rows_filtered"
+"""Key in a part's footer: how many rows of its segment a filter removed, in decimal digits."""
+
 _PART_PATTERN = "part-*.parquet"
 
 
@@ -36,22 +39,26 @@ class Sink:
 
     out: Path
 
-    def write(self, index: int, kept: pa.RecordBatch, predictions: Predictions) -> Path:
+    def write(
+        self, index: int, kept: pa.RecordBatch, predictions: Predictions, rows_filtered: int = 0
+    ) -> Path:
         """Write segment ``index`` durably and return its part.
 
         Args:
             index: of the segment.
             kept: the input columns that stand before the predictions; may have none.
             predictions: complete.
+            rows_filtered: rows of the segment that a filter removed; stands in the footer.
 
         Raises:
             SinkError: disk full, permission, or the part exists already; a retry helps once the
                 cause is gone.
         """
         columns = [*zip(kept.schema, kept.columns, strict=True), *predictions.to_columns()]
-        table = pa.Table.from_arrays(
-            [array for _, array in columns], schema=pa.schema([field for field, _ in columns])
+        schema = pa.schema(
+            [field for field, _ in columns], metadata={ROWS_FILTERED_KEY: str(rows_filtered)}
         )
+        table = pa.Table.from_arrays([array for _, array in columns], schema=schema)
         part = self.out / f"part-{index:08d}.parquet"
         aside = self._scratch / f"{part.name}.{os.getpid()}"
         with _sink_errors(part):

@@ -1,6 +1,7 @@
 """`score` and `bench` as a user runs them, through the real server."""
 
 import asyncio
+import gzip
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -82,6 +84,70 @@ def test_every_row_comes_back_in_order_with_its_prediction(rows, triton, tmp_pat
     assert result["seconds"] > 0
     assert result["cpu_seconds_client"] > 0
     assert result["rows_per_second"] == pytest.approx(10_000 / result["seconds"], rel=1e-3)
+
+
+def as_csv(rows, folder):
+    pacsv.write_csv(pq.read_table(rows), folder / "rows.csv")
+    return folder / "rows.csv"
+
+
+def as_json_lines(rows, folder):
+    with gzip.open(folder / "rows.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(row) + "\n" for row in pq.read_table(rows).to_pylist())
+    return folder / "rows.jsonl.gz"
+
+
+def as_pattern(rows, folder):
+    table = pq.read_table(rows)
+    for name, begin, end in (("b", 4_000, 10_000), ("a", 0, 4_000), ("_c", 0, 9)):
+        pq.write_table(table.slice(begin, end - begin), folder / f"{name}.parquet")
+    return folder / "*.parquet"
+
+
+@pytest.mark.parametrize("laid_out", [as_csv, as_json_lines, as_pattern])
+def test_every_kind_of_input_is_scored_alike(laid_out, rows, triton, tmp_path):
+    (tmp_path / "in").mkdir()
+    done = score(
+        laid_out(rows, tmp_path / "in"), triton, tmp_path / "out", "--input-map", MAP, "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["rows_in"] == result["rows_ok"] == 10_000
+    assert result["rows_filtered"] == 0
+    table = ds.dataset(tmp_path / "out").to_table()
+    assert table["id"].to_pylist() == list(range(10_000))
+    assert table["y"].to_pylist()[1234] == [4 * 1234 * 2 + 2 * i for i in range(4)]
+
+
+def test_a_filter_removes_rows_and_the_parts_say_how_many(rows, triton, tmp_path):
+    done = score(
+        rows, triton, tmp_path / "out", "--input-map", MAP, "--columns", "id,a,b,c,d", "--json",
+        "--where", "id >= 4_000 and not a in (16_000, 16_004)", "--limit", 5_000,
+        "--segment-rows", 4_000, "--keep", "id",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["rows_in"] == 5_000
+    assert result["rows_scored"] == result["rows_ok"] == 998
+    assert result["rows_filtered"] == 4_002
+    assert "998 of 5,000 rows scored, 4,002 filtered out" in done.stdout
+    parts = sorted((tmp_path / "out").glob("*.parquet"))
+    tables = [pq.read_table(part) for part in parts]
+    assert [len(table) for table in tables] == [0, 998]
+    assert tables[1]["id"].to_pylist() == list(range(4_002, 5_000))
+    removed = [table.schema.metadata[b"tritonbulk.rows_filtered"] for table in tables]
+    assert removed == [b"4000", b"2"]
+
+
+def test_bad_data_is_a_sentence_that_names_file_row_and_column(triton, tmp_path):
+    path = tmp_path / "bad.csv"
+    path.write_text("a,b,c,d\n" + "1,2,3,4\n" * 600_000 + "1,2,three,4\n")
+    fails(score(path, triton, tmp_path / "out", "--input-map", MAP, "--limit", 600_001), 2,
+          "bad.csv", "'c'", "row 600002", "'three'")  # fmt: skip
+    fails(score(path, triton, tmp_path / "x", "--input-map", MAP, "--where", "e > 1"), 2, "'e'")
+    path.write_text("a,b,c,d\n1,2,3,4\n1e300,2,3,4\n")
+    fails(score(path, triton, tmp_path / "y", "--input-map", MAP, "--where", "b == 2"), 2,
+          "bad.csv, rows 0 to 1", "'a'", "overflows")  # fmt: skip
 
 
 def test_the_library_scores_like_the_command_line(rows, triton, tmp_path):

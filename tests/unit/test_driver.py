@@ -11,7 +11,7 @@ from tritonbulk.contract import Column, InputTensor, OutputTensor, datatype
 from tritonbulk.dispatch import Failure, FixedWindow, Limits
 from tritonbulk.driver import Job, drive
 from tritonbulk.errors import AnswerError, DataError, OutageError, ServerGoneError, SinkError
-from tritonbulk.segments import plan_segments
+from tritonbulk.segments import Segment
 from tritonbulk.testing import ScriptedTransport
 from tritonbulk.transport import AttemptFailedError
 
@@ -38,14 +38,14 @@ class Run:
         self.closed = False
 
     def segments(self):
-        for segment in plan_segments([self.rows], self.segment_rows):
+        for begin in range(0, self.rows, self.segment_rows):
+            column = pa.array(self.values[begin : begin + self.segment_rows])
             self.read += 1
-            column = pa.array(self.values[segment.row_begin : segment.row_begin + segment.rows])
-            yield segment, pa.record_batch({"x": column})
+            yield Segment(self.read - 1, 0, begin, len(column)), pa.record_batch({"x": column})
 
-    def write(self, index, rows, predictions):
-        assert index not in self.parts, "a segment is written once"
-        self.parts[index] = [array.to_pylist() for _, array in predictions.to_columns()]
+    def write(self, segment, rows, predictions):
+        assert segment.index not in self.parts, "a segment is written once"
+        self.parts[segment.index] = [array.to_pylist() for _, array in predictions.to_columns()]
 
     def close(self):
         self.closed = True
@@ -60,6 +60,7 @@ class Run:
             outputs=(Y,),
             names=("y",),
             batch_rows=self.batch_rows,
+            row_bytes_out=4,
             write=self.write,
             close=self.close,
         )
@@ -132,20 +133,52 @@ def test_an_endpoint_that_is_dead_costs_nothing_but_its_share():
     assert done.requests < 70 + 20
 
 
-def test_memory_holds_few_segments_however_many_there_are(monkeypatch):
-    monkeypatch.setattr("tritonbulk.driver.OPEN_BYTES_MAX", 0)
+def test_memory_holds_few_segments_however_many_there_are():
     seen = []
     run = Run(rows=5000, segment_rows=50)
     original = run.write
 
-    def write(index, rows, predictions):
+    def write(segment, rows, predictions):
         seen.append(run.read - len(run.parts))
-        original(index, rows, predictions)
+        original(segment, rows, predictions)
+
+    run.write = write
+    run.drive(ScriptedTransport(double), in_flight=2)
+    assert len(run.parts) == 100
+    assert max(seen) <= 5
+
+
+def test_segments_that_are_large_are_fewer_in_memory(monkeypatch):
+    monkeypatch.setattr("tritonbulk.dispatch.limits.SEGMENTS_BYTES_MAX", 2 * 50 * (4 + 4))
+    seen = []
+    run = Run(rows=2000, segment_rows=50)
+    original = run.write
+
+    def write(segment, rows, predictions):
+        seen.append(run.read - len(run.parts))
+        original(segment, rows, predictions)
 
     run.write = write
     run.drive(ScriptedTransport(double))
-    assert len(run.parts) == 100
-    assert max(seen) <= 5
+    assert len(run.parts) == 40
+    assert max(seen) <= 3, "two are open, one is being handed over"
+
+
+def test_a_segment_that_a_filter_emptied_is_written_without_a_request():
+    run = Run(rows=30, segment_rows=10)
+    nothing = pa.record_batch({"x": pa.array([], pa.float32())})
+
+    def segments():
+        for index, (segment, rows) in enumerate(Run.segments(run)):
+            yield (Segment(1, 0, 10, 0, 10), nothing) if index == 1 else (segment, rows)
+
+    run.segments = segments
+    server = ScriptedTransport(double)
+    done = run.drive(server)
+    assert (done.rows_ok, done.rows_failed, done.rows_filtered) == (20, 0, 10)
+    assert sorted(run.parts) == [0, 1, 2]
+    assert run.parts[1][0] == []
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize(
@@ -196,7 +229,7 @@ def test_silence_ends_the_run_after_the_allowed_outage():
 def test_a_sink_that_fails_stops_the_run_with_its_own_error():
     run = Run()
 
-    def write(index, rows, predictions):
+    def write(segment, rows, predictions):
         raise SinkError("the disk is full")
 
     run.write = write

@@ -60,10 +60,10 @@ async def sweep(
         UsageError: nothing was sent; a retry does not help.
         TritonbulkError: see its class.
     """
-    source = open_source(options.inputs)
+    source = open_source(options.inputs, options.input_format)
     contract = read_contract(options)
-    if not source.rows:
-        raise InputError(f"{source.paths[0]} has no rows to measure with; give another file")
+    if source.rows == 0:
+        raise _no_rows(source)
     if not options.out.parent.is_dir():
         raise OptionError(f"folder {options.out.parent} does not exist; give another --out")
     with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.out.parent) as folder:
@@ -71,11 +71,12 @@ async def sweep(
             serve(options, say) as servers,
             connect(servers, options, say) as (endpoints, model),
         ):
-            where = str(source.paths[0])
             if not bench.batch_rows:
                 bench = replace(bench, batch_rows=batch_rows_within(model.max_batch_size))
             for rows in bench.batch_rows:
-                make_plan(replace(options, batch_rows=rows), model, source.schema, contract, where)
+                make_plan(
+                    replace(options, batch_rows=rows), model, source.schema, contract, source.name
+                )
             sliced = _lay_out(source, max(bench.batch_rows), Path(folder))
             runner = _Runner(options, sliced, Path(folder), servers, endpoints, model, contract)
             largest = Setting(max(bench.batch_rows), max(bench.in_flight))
@@ -102,9 +103,7 @@ class _Runner:
         options = replace(
             self.options, batch_rows=setting.batch_rows, in_flight_max=setting.in_flight
         )
-        plan = make_plan(
-            options, self.model, self.source.schema, self.contract, str(self.source.paths[0])
-        )
+        plan = make_plan(options, self.model, self.source.schema, self.contract, self.source.name)
         out = Path(tempfile.mkdtemp(dir=self.folder))
         before = await self.endpoints[0].statistics(self.model.name, self.model.version)
         began_s, began_cpu_s = time.perf_counter(), time.process_time()
@@ -138,12 +137,19 @@ def _lay_out(source: Source, rows_min: int, folder: Path) -> Source:
     path = folder / "rows.parquet"
     with pq.ParquetWriter(path, source.schema) as writer:
         while rows < rows_min:
+            before = rows
             for _, batch in source.read(SLICE_ROWS_MAX // 4, names, SLICE_ROWS_MAX):
                 writer.write_batch(batch)
                 rows, size = rows + len(batch), size + batch.nbytes
                 if rows >= rows_min and (rows >= SLICE_ROWS_MAX or size >= SLICE_BYTES_MAX):
                     break
+            if rows == before:
+                raise _no_rows(source)
     return open_source([str(path)])
+
+
+def _no_rows(source: Source) -> InputError:
+    return InputError(f"{source.name} has no rows to measure with; give another file")
 
 
 def _cycle(

@@ -41,7 +41,7 @@ def model_options(command: _Command) -> _Command:
                 "--keep",
                 metavar="COLUMNS",
                 help="Input columns to keep, comma-separated, patterns allowed; '' keeps none.  "
-                "[default: all]",
+                "[default: all of --columns]",
             ),
             click.option(
                 "--rename",
@@ -72,12 +72,13 @@ def parse_model_options(given: Mapping[str, Any]) -> dict[str, Any]:
         "instances": given["instances"],
         "cpu": given["cpu"],
         "input_map": parse_input_map(given["input_map"]),
-        "keep": _names(given["keep"]),
+        "keep": parse_names(given["keep"]),
         "rename": parse_pairs(given["rename"], "--rename"),
     }
 
 
-def _names(text: str | None) -> tuple[str, ...] | None:
+def parse_names(text: str | None) -> tuple[str, ...] | None:
+    """Return the names in a comma-separated list; None if there is none."""
     if text is None:
         return None
     return tuple(name.strip() for name in text.split(",") if name.strip())

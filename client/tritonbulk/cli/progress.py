@@ -19,6 +19,12 @@ class _Rate(ProgressColumn):
         return Text("" if speed is None else f"{speed:,.0f} rows/s")
 
 
+class _Rows(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        total = "" if task.total is None else f"/{task.total:,.0f}"
+        return Text(f"{task.completed:,.0f}{total} rows")
+
+
 class RowProgress:
     """Shows how many of a run's rows are settled; a context manager. Writes to stderr."""
 
@@ -29,12 +35,12 @@ class RowProgress:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                TextColumn("{task.completed:,.0f}/{task.total:,.0f} rows"),
+                _Rows(),
                 _Rate(),
                 TimeRemainingColumn(),
                 console=self._console,
             )
-        self._rows = 0
+        self._rows: int | None = None
         self._began_s = self._told_s = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -53,8 +59,8 @@ class RowProgress:
         """Show one sentence."""
         self._console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
-    def begin(self, rows: int) -> None:
-        """Start counting towards ``rows``."""
+    def begin(self, rows: int | None) -> None:
+        """Start counting towards ``rows``; None if nobody knows how many there will be."""
         self._rows = rows
         self._began_s = self._told_s = time.monotonic()
         if self._bar is not None:
@@ -73,8 +79,8 @@ class RowProgress:
             return
         self._told_s = now_s
         rate = settled / (now_s - self._began_s)
-        left_s = (self._rows - settled) / rate
-        self.say(
-            f"{settled:,} of {self._rows:,} rows, {rate:,.0f} rows/s, {rows_failed:,} failed, "
-            f"about {left_s:,.0f} s left"
-        )
+        share, left = "", ""
+        if self._rows is not None:
+            share = f" of {self._rows:,}"
+            left = f", about {(self._rows - settled) / rate:,.0f} s left"
+        self.say(f"{settled:,}{share} rows, {rate:,.0f} rows/s, {rows_failed:,} failed{left}")

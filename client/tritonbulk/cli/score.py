@@ -6,13 +6,13 @@ import asyncio
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from tritonbulk.cli.common import model_options, number_or_auto, parse_model_options
+from tritonbulk.cli.common import model_options, number_or_auto, parse_model_options, parse_names
 from tritonbulk.cli.progress import RowProgress
-from tritonbulk.options import MAX_OUTAGE_S, SEGMENT_ROWS, ScoreOptions
+from tritonbulk.options import MAX_OUTAGE_S, SEGMENT_ROWS, Format, ScoreOptions
 from tritonbulk.scoring import Observer, ScoreResult, run_score
 
 
@@ -27,6 +27,23 @@ from tritonbulk.scoring import Observer, ScoreResult, run_score
     "--out", required=True, type=click.Path(path_type=Path), help="Output folder, without parts."
 )
 @click.option(
+    "--format",
+    "input_format",
+    type=click.Choice(get_args(Format)),
+    help="Of all input files.  [default: by their extensions]",
+)
+@click.option(
+    "--columns",
+    metavar="COLUMNS",
+    help="Input columns to look at, comma-separated, patterns allowed.  [default: all]",
+)
+@click.option(
+    "--where",
+    metavar="FILTER",
+    help="Score only rows where this is true, for example 'distance > 100 and carrier in "
+    '("AA", "UA") and `tail number` is not null\'.',
+)
+@click.option(
     "--batch-rows",
     type=number_or_auto,
     metavar="N|auto",
@@ -34,7 +51,11 @@ from tritonbulk.scoring import Observer, ScoreResult, run_score
     help="Rows a request; auto: as many as the model allows.",
 )
 @click.option(
-    "--segment-rows", type=int, default=SEGMENT_ROWS, show_default=True, help="Rows a part."
+    "--segment-rows",
+    type=number_or_auto,
+    metavar="N|auto",
+    default="auto",
+    help=f"Rows a part, before --where; auto: {SEGMENT_ROWS:,}, fewer of wide rows.",
 )
 @click.option(
     "--max-in-flight",
@@ -58,10 +79,12 @@ from tritonbulk.scoring import Observer, ScoreResult, run_score
     show_default=True,
     help="Stop when a larger share of all rows fails (and more than 10 rows, unless it is 0).",
 )
-@click.option("--limit", type=int, help="Score only the first so many rows.")
+@click.option("--limit", type=int, help="Read only the first so many rows, before --where.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def command(**given: Any) -> int:
-    """Score Parquet files with a model, one output row for every input row, in order.
+    """Score files with a model, one output row for every input row, in order.
+
+    INPUT is a file, a folder, a pattern or a URI of these: Parquet, CSV, JSON Lines or Arrow.
 
     Without --endpoint the embedded Triton server is started on --repository and stopped after.
 
@@ -72,6 +95,9 @@ def command(**given: Any) -> int:
         inputs=given["inputs"],
         out=given["out"],
         **parse_model_options(given),
+        input_format=given["input_format"],
+        columns=parse_names(given["columns"]),
+        where=given["where"],
         batch_rows=given["batch_rows"],
         segment_rows=given["segment_rows"],
         in_flight_max=given["max_in_flight"],
@@ -89,9 +115,10 @@ def command(**given: Any) -> int:
 
 
 def _print_summary(result: ScoreResult) -> None:
+    filtered = f", {result.rows_filtered:,} filtered out" if result.rows_filtered else ""
     click.echo(
-        f"{result.rows_ok:,} of {result.rows_in:,} rows scored, {result.rows_failed:,} failed, in "
-        f"{result.seconds:.2f} s ({result.rows_per_second:,.0f} rows/s)\n"
+        f"{result.rows_ok:,} of {result.rows_in:,} rows scored{filtered}, {result.rows_failed:,} "
+        f"failed, in {result.seconds:.2f} s ({result.rows_per_second:,.0f} rows/s)\n"
         f"model {result.model} version {result.model_version} at {', '.join(result.endpoints)}\n"
         f"{result.requests:,} requests of up to {result.batch_rows:,} rows, up to "
         f"{result.in_flight_max} in flight, {result.cpu_seconds_client:.2f} CPU-seconds here\n"

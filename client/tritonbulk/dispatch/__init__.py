@@ -5,7 +5,13 @@ of a server means; ``window`` how many requests may be in flight; ``limits`` der
 do not move. No clock, no I/O: time comes in with the events.
 """
 
-from tritonbulk.dispatch.limits import Limits, batch_rows_auto, failed_rows_max
+from tritonbulk.dispatch.limits import (
+    Limits,
+    batch_rows_auto,
+    failed_rows_max,
+    may_open,
+    segment_rows_auto,
+)
 from tritonbulk.dispatch.machine import Abort, Action, Dispatch, FailRows, Send
 from tritonbulk.dispatch.policy import Failure, Verdict, judge
 from tritonbulk.dispatch.window import FixedWindow, GoodputWindow, Window
@@ -25,4 +31,6 @@ __all__ = [
     "batch_rows_auto",
     "failed_rows_max",
     "judge",
+    "may_open",
+    "segment_rows_auto",
 ]

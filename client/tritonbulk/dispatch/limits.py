@@ -28,6 +28,16 @@ IN_FLIGHT_BYTES_MAX = 256 * 2**20
 FAILED_ROWS_MIN = 10
 """Failed rows that never stop a run, however small it is, unless none are allowed."""
 
+SEGMENT_BYTES_MAX = 32 * 2**20
+"""Bytes that the automatic size of a segment keeps to, input columns and predictions together."""
+
+SEGMENTS_OPEN_MAX = 4
+"""Segments in memory at once: one read ahead, two being scored, one being written."""
+
+SEGMENTS_BYTES_MAX = 64 * 2**20
+"""Bytes of all of these, but one segment always. Two of the largest automatic size fit: while one
+is written and the next one read, the other keeps the servers busy."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -35,7 +45,8 @@ class Limits:
 
     Attributes:
         max_outage_s: seconds without an answer from any server before the run gives up.
-        failed_rows_max: failed rows that are allowed.
+        failed_rows_max: failed rows that are allowed in any case.
+        failed_fraction_max: share of the rows so far that may fail, where more is not known.
         rows_max: rows in flight, over all endpoints.
         bytes_max: bytes of tensors in flight, over all endpoints.
     """
@@ -44,6 +55,7 @@ class Limits:
     failed_rows_max: int
     rows_max: int = IN_FLIGHT_ROWS_MAX
     bytes_max: int = IN_FLIGHT_BYTES_MAX
+    failed_fraction_max: float = 0.0
 
 
 def failed_rows_max(fraction: float, rows: int) -> int:
@@ -70,3 +82,33 @@ def batch_rows_auto(
     widest = max(row_bytes(inputs), row_bytes(outputs), 1)
     by_bytes = max(REQUEST_BYTES_MAX // widest, 1)
     return min(max_batch_size or ROWS_UNBATCHED, by_bytes, SEGMENT_ROWS)
+
+
+def segment_rows_auto(row_bytes: int) -> int:
+    """Return the rows of a segment: `SEGMENT_ROWS`, or what `SEGMENT_BYTES_MAX` allows.
+
+    A pure function of the input's description, never of timing. A power of two, so that usual
+    batch sizes divide it and no request is short but the last of a file.
+
+    Args:
+        row_bytes: bytes in memory of one row, input columns and predictions together.
+    """
+    by_bytes = max(SEGMENT_BYTES_MAX // row_bytes, 1)
+    return int(min(SEGMENT_ROWS, 2 ** (by_bytes.bit_length() - 1)))
+
+
+def may_open(open_bytes: Sequence[int], *, is_hungry: bool) -> bool:
+    """Return whether one more segment may be read into memory.
+
+    It may if there are fewer than `SEGMENTS_OPEN_MAX` (or, where they leave the window half empty,
+    however many there are), and another one as large as the largest of them would keep all within
+    `SEGMENTS_BYTES_MAX`. With none open it always may.
+
+    Args:
+        open_bytes: bytes of every segment in memory.
+        is_hungry: whether more batches could be sent than are at hand.
+    """
+    if not open_bytes:
+        return True
+    fits = sum(open_bytes) + max(open_bytes) <= SEGMENTS_BYTES_MAX
+    return fits and (is_hungry or len(open_bytes) < SEGMENTS_OPEN_MAX)

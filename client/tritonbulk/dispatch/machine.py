@@ -214,13 +214,16 @@ class Dispatch:
         )
 
     def _check_failures(self, failure: Failure) -> list[Action]:
-        if self.rows_failed <= self._limits.failed_rows_max:
+        settled = self.rows_ok + self.rows_failed
+        share = int(self._limits.failed_fraction_max * settled)
+        allowed = max(self._limits.failed_rows_max, share)
+        if self.rows_failed <= allowed:
             return []
         return [
             Abort(
                 FailureLimitError(
                     f"{self.rows_failed} rows failed, and --max-failed-fraction allows "
-                    f"{self._limits.failed_rows_max} (last: {failure.status}: {failure.text}); "
+                    f"{allowed} (last: {failure.status}: {failure.text}); "
                     "look at model and data, or raise the limit"
                 )
             )

@@ -1,4 +1,4 @@
-"""Source and sink: bounded reading in order, durable parts that replace nothing."""
+"""Sink: durable parts that replace nothing."""
 
 import errno
 from pathlib import Path
@@ -10,71 +10,10 @@ import pytest
 
 from tritonbulk.codec import Predictions
 from tritonbulk.contract import OutputTensor, datatype
-from tritonbulk.errors import InputError, OptionError, OutputError, SinkError, SourceError
+from tritonbulk.errors import OptionError, OutputError, SinkError
 from tritonbulk.sink import check_output, open_sink, output_schema
-from tritonbulk.source import open_source
 
 Y = OutputTensor("y", datatype("FP32"), (1,))
-
-
-def write(path, begin, rows, row_group_size=None):
-    table = pa.table({"id": np.arange(begin, begin + rows), "v": np.ones(rows)})
-    pq.write_table(table, path, row_group_size=row_group_size or max(rows, 1))
-    return str(path)
-
-
-@pytest.mark.parametrize("row_group_size", [1, 7, 10, 1000])
-@pytest.mark.parametrize("segment_rows", [1, 10, 13, 100])
-def test_segments_hold_the_rows_of_the_files_in_order(tmp_path, row_group_size, segment_rows):
-    files = [
-        write(tmp_path / "a.parquet", 0, 25, row_group_size),
-        write(tmp_path / "b.parquet", 25, 0),
-        write(tmp_path / "c.parquet", 25, 10, row_group_size),
-    ]
-    source = open_source(files)
-    assert source.rows == 35
-    read = list(source.read(segment_rows, ["id"]))
-    assert [segment.index for segment, _ in read] == list(range(len(read)))
-    assert all(batch.num_rows == segment.rows for segment, batch in read)
-    ids = [value for _, batch in read for value in batch.column("id").to_pylist()]
-    assert ids == list(range(35))
-    limited = [v for _, b in source.read(segment_rows, ["id"], 27) for v in b["id"].to_pylist()]
-    assert limited == list(range(27))
-
-
-def test_nulls_are_counted_by_the_statistics(tmp_path):
-    one, other, silent = (str(tmp_path / name) for name in ("a.parquet", "b.parquet", "c.parquet"))
-    table = pa.table({"a": [1, None, 3], "b": [1, 2, 3], "l": [[1], [2], None]})
-    pq.write_table(table, one, row_group_size=2)
-    pq.write_table(table.slice(1), other)
-    pq.write_table(table, silent, write_statistics=["b"])
-    assert open_source([one, other]).null_counts(["a", "b", "l"]) == {"a": 2, "b": 0}
-    assert open_source([one, silent]).null_counts(["a", "b"]) == {"b": 0}
-
-
-def test_inputs_that_cannot_be_read_are_named(tmp_path):
-    with pytest.raises(InputError, match="does not exist"):
-        open_source([str(tmp_path / "none.parquet")])
-    with pytest.raises(InputError, match="is a folder"):
-        open_source([str(tmp_path)])
-    (tmp_path / "text.parquet").write_text("hello")
-    with pytest.raises(InputError, match="cannot be read as Parquet"):
-        open_source([str(tmp_path / "text.parquet")])
-
-
-def test_files_of_different_schemas_are_refused(tmp_path):
-    one = write(tmp_path / "a.parquet", 0, 2)
-    pq.write_table(pa.table({"id": ["x"], "v": [1.0]}), tmp_path / "b.parquet")
-    with pytest.raises(InputError, match="different columns or types"):
-        open_source([one, str(tmp_path / "b.parquet")])
-
-
-def test_a_file_that_shrinks_while_it_is_read_is_an_error(tmp_path):
-    name = write(tmp_path / "a.parquet", 0, 20)
-    source = open_source([name])
-    write(tmp_path / "a.parquet", 0, 15)
-    with pytest.raises(SourceError, match="ends at row 15"):
-        list(source.read(10, ["id"]))
 
 
 def predictions(values):
@@ -84,7 +23,7 @@ def predictions(values):
 
 
 def kept(ids):
-    return pa.record_batch({"id": pa.array(ids)})
+    return pa.record_batch({"id": pa.array(ids, pa.int64())})
 
 
 def test_a_part_has_kept_columns_predictions_status_and_error(tmp_path):
@@ -102,6 +41,15 @@ def test_a_part_has_kept_columns_predictions_status_and_error(tmp_path):
     assert table.schema == output_schema([pa.field("id", pa.int64())], [Y], ["y"])
     assert [p.name for p in (tmp_path / "out").iterdir() if p.is_file()] == [part.name]
     assert not (tmp_path / "out" / "_tritonbulk" / "tmp").exists()
+
+
+def test_a_part_tells_how_many_rows_the_filter_removed(tmp_path):
+    sink = open_sink(tmp_path)
+    some = sink.write(0, kept([1]), predictions([1.0]), rows_filtered=41)
+    nothing = sink.write(1, kept([]), predictions([]), rows_filtered=42)
+    assert pq.read_schema(some).metadata[b"tritonbulk.rows_filtered"] == b"41"
+    assert pq.read_schema(nothing).metadata[b"tritonbulk.rows_filtered"] == b"42"
+    assert pq.read_table(nothing).num_rows == 0
 
 
 def test_a_part_never_replaces_another(tmp_path):

@@ -1,0 +1,231 @@
+"""The data set: files of one schema, read as one sequence of segments."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tritonbulk.errors import InputError, SourceError
+from tritonbulk.options import Format
+from tritonbulk.segments import Segment, cut, head
+from tritonbulk.source import delimited, ipc, jsonl, parquet
+from tritonbulk.source.columns import matching, row_bytes
+from tritonbulk.source.locate import locate
+from tritonbulk.source.partitions import key_schema, key_value
+from tritonbulk.source.reader import Description, InputFile, Reader, reading
+from tritonbulk.source.unify import check_names, unify
+from tritonbulk.source.where import Filter, make_filter
+
+_READERS: Mapping[Format, Reader] = {
+    "parquet": parquet,
+    "csv": delimited,
+    "jsonl": jsonl,
+    "arrow": ipc,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Input files with one common schema.
+
+    Attributes:
+        files: in output order.
+        schema: the columns that are offered, partition keys last.
+        file_rows: rows of each file; None where only reading tells (CSV, JSON Lines, streams).
+        filter: which rows are wanted; None for all.
+        read_schema: ``schema`` and what the filter looks at besides.
+        value_bytes: mean bytes a value of columns without a fixed width, as far as known.
+    """
+
+    files: tuple[InputFile, ...]
+    schema: pa.Schema
+    file_rows: tuple[int | None, ...]
+    filter: Filter | None
+    read_schema: pa.Schema
+    value_bytes: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        """What errors call the whole."""
+        others = len(self.files) - 1
+        return self.files[0].name + (f" (and {others} more)" if others else "")
+
+    @property
+    def rows(self) -> int | None:
+        """Rows in all files, before the filter; None if a file does not tell."""
+        known = [rows for rows in self.file_rows if rows is not None]
+        return sum(known) if len(known) == len(self.file_rows) else None
+
+    def row_bytes(self, columns: Sequence[str]) -> int:
+        """Return the bytes in memory of one row of ``columns`` and what the filter looks at."""
+        return row_bytes(self._wanted(columns), self.value_bytes)
+
+    def null_counts(self, columns: Sequence[str]) -> dict[str, int]:
+        """Return the nulls of each column over all files, as far as their statistics tell.
+
+        A column that has no statistics, or is no plain column, is left out.
+        """
+        if self.files[0].format != "parquet":
+            return {}
+        totals = dict.fromkeys(columns, 0)
+        for file in self.files:
+            counts = parquet.null_counts(file, tuple(totals))
+            totals = {name: totals[name] + count for name, count in counts.items()}
+        return totals
+
+    def read(
+        self, segment_rows: int, columns: Sequence[str], limit_rows: int | None = None
+    ) -> Iterator[tuple[Segment, pa.RecordBatch]]:
+        """Yield every segment with those of its rows that the filter keeps, in order.
+
+        Args:
+            segment_rows: unfiltered rows of every segment of a file but its last.
+            columns: what the rows hold.
+            limit_rows: read only the first so many rows, unfiltered; None reads all.
+
+        Raises:
+            InputError: a file is not what it claims to be; a retry does not help.
+            SourceError: reading failed, or a file has changed since it was opened.
+        """
+        index, left = 0, limit_rows
+        for file_index, file in enumerate(self.files):
+            row_begin = 0
+            blocks = self._blocks(file_index, columns, segment_rows, left)
+            with reading(file):
+                for rows in cut(blocks, segment_rows):
+                    kept = self._kept(rows, columns)
+                    removed = len(rows) - len(kept)
+                    yield Segment(index, file_index, row_begin, len(kept), removed), kept
+                    index += 1
+                    row_begin += len(rows)
+            self._check_rows(file_index, row_begin, left)
+            left = None if left is None else left - row_begin
+            if left == 0:
+                return
+
+    def _wanted(self, columns: Sequence[str]) -> pa.Schema:
+        """Return the fields of ``columns`` and of the filter's."""
+        looked_at = () if self.filter is None else self.filter.columns
+        names = dict.fromkeys((*columns, *looked_at))
+        return pa.schema([self.read_schema.field(name) for name in names])
+
+    def _blocks(
+        self, file_index: int, columns: Sequence[str], block_rows: int, limit_rows: int | None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the first rows of a file in blocks of the common types."""
+        file, wanted = self.files[file_index], self._wanted(columns)
+        keys = dict(file.keys)
+        own = [field for field in wanted if field.name not in keys]
+        # Where keys are all that is wanted, some column must tell how many rows there are.
+        own = own or [field for field in self.read_schema if field.name not in keys][:1]
+        block_rows = block_rows if limit_rows is None else min(block_rows, limit_rows)
+        blocks = _READERS[file.format].read(file, pa.schema(own), block_rows)
+        for block in blocks if limit_rows is None else head(blocks, limit_rows):
+            yield _conformed(block, wanted, keys)
+
+    def _kept(self, rows: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+        if self.filter is None:
+            return rows
+        return rows.filter(self.filter.expression).select(list(columns))
+
+    def _check_rows(self, file_index: int, rows: int, limit_rows: int | None) -> None:
+        """Check that a file gave as many rows as it had when the run began."""
+        expected = self.file_rows[file_index]
+        if expected is None:
+            return
+        expected = expected if limit_rows is None else min(expected, limit_rows)
+        if rows != expected:
+            raise SourceError(
+                f"{self.files[file_index].name} ends at row {rows}, but had "
+                f"{'more' if rows < expected else 'fewer'} rows when the run began; do not change "
+                "inputs while they are scored"
+            )
+
+
+def open_source(
+    inputs: Sequence[str],
+    input_format: Format | None = None,
+    columns: Sequence[str] | None = None,
+    where: str | pc.Expression | None = None,
+) -> Source:
+    """Return the source made of ``inputs``: files, folders, patterns or URIs of these.
+
+    Args:
+        inputs: in output order.
+        input_format: of all files; None tells it by their extensions.
+        columns: names or patterns to restrict the source to; None offers all.
+        where: keeps the rows where it is true: a filter's text, or a pyarrow expression.
+
+    Raises:
+        InputError: a file is missing, unreadable or of a schema that does not fit; no retry.
+        OptionError: the filter is not understood; a retry does not help.
+        PlatformError: a URI needs a package that is not installed.
+    """
+    files = locate(inputs, input_format)
+    described = _describe(files)
+    keys = key_schema([(file.name, file.keys) for file in files])
+    typical = next((each for each in described if each.rows != 0), described[0])
+    whole = pa.schema([*typical.schema, *keys])
+    offered = whole.names if columns is None else matching(columns, whole.names, "--columns")
+    looked_at = () if where is None else make_filter(where, whole).columns
+    # Without a choice every column of every file counts, so that none is lost unnoticed.
+    names = None if columns is None else {*offered, *looked_at}
+    common = _restricted(described[0].schema, names)
+    value_bytes: dict[str, float] = {}
+    for file, each in zip(files, described, strict=True):
+        common = unify(common, files[0].name, _restricted(each.schema, names), file.name)
+        for name, size in each.value_bytes.items():
+            value_bytes[name] = max(size, value_bytes.get(name, 0.0))
+    common = pa.schema([*common, *_restricted(keys, names)])
+    return Source(
+        files=files,
+        schema=pa.schema([common.field(name) for name in offered]),
+        file_rows=tuple(each.rows for each in described),
+        filter=None if where is None else make_filter(where, common),
+        read_schema=common,
+        value_bytes=value_bytes,
+    )
+
+
+def _describe(files: Sequence[InputFile]) -> list[Description]:
+    """Return a description of every file, its names checked."""
+    found: list[Description] = []
+    like: pa.Schema | None = None
+    for file in files:
+        each = _READERS[file.format].describe(file, like)
+        check_names(each.schema, file.name)
+        for key, _ in file.keys:
+            if key in each.schema.names:
+                raise InputError(
+                    f"{file.name} has column {key!r} and stands in a folder {key}=…; rename one"
+                )
+        if found and each.schema.equals(found[-1].schema):
+            # Thousands of files share one schema object.
+            each = replace(each, schema=found[-1].schema)
+        found.append(each)
+        if like is None and each.rows != 0:
+            like = each.schema
+    return found
+
+
+def _restricted(schema: pa.Schema, names: Collection[str] | None) -> pa.Schema:
+    return pa.schema([field for field in schema if names is None or field.name in names])
+
+
+def _conformed(
+    block: pa.RecordBatch, wanted: pa.Schema, keys: Mapping[str, str | None]
+) -> pa.RecordBatch:
+    """Return a block with exactly the fields of ``wanted``, partition keys among them."""
+    columns = []
+    for field in wanted:
+        if field.name in keys:
+            column = pa.repeat(key_value(keys[field.name], field.type), len(block))
+        else:
+            column = block.column(field.name)
+            if not column.type.equals(field.type):
+                column = column.cast(field.type)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema=wanted)

@@ -1,0 +1,114 @@
+"""Parquet: row groups of any size, streamed page by page.
+
+Column chunks are read through small buffers instead of whole, so that one huge row group costs no
+more memory than many; on files with ordinary row groups this is as fast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tritonbulk.errors import InputError
+from tritonbulk.source.columns import fixed_bytes, measure
+from tritonbulk.source.reader import Description, InputFile, opening, reading
+
+COLUMN_BUFFER_BYTES = 64 * 2**10
+"""Bytes read at a time of one column."""
+
+BUFFERS_BYTES_MAX = 16 * 2**20
+"""Bytes of these buffers over all columns; very wide files read in smaller steps."""
+
+_BUFFER_BYTES_MIN = 4 * 2**10
+
+SAMPLE_GROUPS = 8
+"""Row groups, evenly spread, whose first rows tell the size of text and lists."""
+
+SAMPLE_ROWS = 64
+"""First rows of a group that are read for this."""
+
+SAMPLE_BYTES = 2**20
+"""Bytes of these, as far as metadata tell."""
+
+
+def describe(file: InputFile, like: pa.Schema | None) -> Description:  # noqa: ARG001
+    """See `tritonbulk.source.reader.Reader.describe`."""
+    with _opened(file) as parquet, opening(file):
+        return Description(
+            parquet.schema_arrow.remove_metadata(),
+            parquet.metadata.num_rows,
+            _value_bytes(parquet),
+        )
+
+
+def read(file: InputFile, schema: pa.Schema, block_rows: int) -> Iterator[pa.RecordBatch]:
+    """See `tritonbulk.source.reader.Reader.read`."""
+    with _opened(file, columns=len(schema)) as parquet, reading(file):
+        # Threads inside the reader would fight the server for the cores and gain nothing
+        # measurable; reading ahead happens one level up.
+        yield from parquet.iter_batches(block_rows, columns=schema.names, use_threads=False)
+
+
+def null_counts(file: InputFile, columns: Sequence[str]) -> dict[str, int]:
+    """Return the nulls of each column, as far as statistics tell; others are left out."""
+    counts: dict[str, int] = {}
+    with _opened(file) as parquet:
+        metadata = parquet.metadata
+        for name, position in _leaves(metadata, columns).items():
+            groups = [
+                metadata.row_group(group).column(position).statistics
+                for group in range(metadata.num_row_groups)
+            ]
+            if all(statistics is not None and statistics.has_null_count for statistics in groups):
+                counts[name] = sum(statistics.null_count for statistics in groups)
+    return counts
+
+
+@contextlib.contextmanager
+def _opened(file: InputFile, columns: int = 1) -> Iterator[pq.ParquetFile]:
+    buffer_bytes = max(
+        min(COLUMN_BUFFER_BYTES, BUFFERS_BYTES_MAX // max(columns, 1)), _BUFFER_BYTES_MIN
+    )
+    if file.compression is not None:
+        raise InputError(
+            f"input file {file.name} is Parquet inside {file.compression}, which can only be read "
+            "from the front; decompress it (Parquet compresses its own pages)"
+        )
+    with contextlib.ExitStack() as stack:
+        with opening(file):
+            handle = stack.enter_context(file.filesystem.open_input_file(file.path))
+            # Arrow's own reading ahead (pre_buffer) would in the end hold the whole file.
+            parquet = pq.ParquetFile(handle, buffer_size=buffer_bytes, pre_buffer=False)
+            stack.enter_context(parquet)
+        yield parquet
+
+
+def _leaves(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, int]:
+    """Return the position of each plain column's values in the file."""
+    positions = {metadata.schema.column(index).path: index for index in range(metadata.num_columns)}
+    return {name: positions[name] for name in columns if name in positions}
+
+
+def _value_bytes(parquet: pq.ParquetFile) -> dict[str, float]:
+    """Return the mean bytes a value of columns without a fixed width, of the first rows of groups.
+
+    Read, not taken from the metadata: these know only the size of a dictionary, not of what it
+    stands for, and where they are damaged pyarrow 26 ends the process instead of raising.
+    """
+    varying = [field.name for field in parquet.schema_arrow if fixed_bytes(field.type) is None]
+    groups = parquet.num_row_groups
+    sums: dict[str, float] = dict.fromkeys(varying, 0.0)
+    sampled = 0
+    for index in range(0, groups if varying else 0, max(groups // SAMPLE_GROUPS, 1)):
+        group = parquet.metadata.row_group(index)
+        rows = int(SAMPLE_BYTES * group.num_rows / max(group.total_byte_size, 1))
+        rows = max(min(rows, SAMPLE_ROWS), 1)
+        first = next(parquet.iter_batches(rows, [index], varying, use_threads=False), None)
+        if first is not None and len(first):
+            sampled += 1
+            for name, size in measure(first).items():
+                sums[name] += size
+    return {name: total / sampled for name, total in sums.items()} if sampled else {}

@@ -1,0 +1,134 @@
+"""Reader: what every format offers, and the sentences for files that cannot be read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+from pyarrow import fs
+
+from tritonbulk.errors import InputError, SourceError
+from tritonbulk.options import Format
+
+_TITLES: Mapping[Format, str] = {
+    "parquet": "Parquet",
+    "csv": "CSV",
+    "jsonl": "JSON Lines",
+    "arrow": "Arrow IPC",
+}
+
+_CAUSE_CHARACTERS_MAX = 300
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One file of a source.
+
+    Attributes:
+        name: what errors call it; printable, without credentials.
+        filesystem: where it is.
+        path: on that file system.
+        format: how its rows are written.
+        compression: of the whole file, by pyarrow's name; None if it has none of its own.
+        keys: partition keys and values that its folders stand for; None is a null.
+    """
+
+    name: str
+    filesystem: fs.FileSystem
+    path: str
+    format: Format
+    compression: str | None = None
+    keys: tuple[tuple[str, str | None], ...] = ()
+
+    def open_stream(self) -> pa.NativeFile:
+        """Return the file's bytes from the front, decompressed."""
+        return self.filesystem.open_input_stream(self.path, compression=self.compression)
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What can be said of a file without reading it through.
+
+    Attributes:
+        schema: of its own columns, without partition keys.
+        rows: how many it has; None where only reading all of it would tell.
+        value_bytes: mean bytes a value of columns without a fixed width, as far as known.
+    """
+
+    schema: pa.Schema
+    rows: int | None
+    value_bytes: Mapping[str, float] = field(default_factory=dict)
+
+
+class Reader(Protocol):
+    """One format; its module is the object."""
+
+    def describe(self, file: InputFile, like: pa.Schema | None) -> Description:
+        """Return what is known of ``file``.
+
+        Args:
+            file: to look at.
+            like: schema of an earlier file of the source, whose types hold for a format that
+                has none of its own; None if there is none.
+
+        Raises:
+            InputError: it cannot be read as this format; a retry does not help.
+        """
+
+    def read(self, file: InputFile, schema: pa.Schema, block_rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield all rows in order, in blocks of the columns that ``schema`` names, in any order.
+
+        Args:
+            file: to read.
+            schema: the columns, with their types where the format has none of its own.
+            block_rows: rows a block, where the format lets them be chosen.
+
+        Raises:
+            InputError: the file is not what it claims to be; a retry does not help.
+            SourceError: reading failed; a retry may help.
+        """
+
+
+@contextlib.contextmanager
+def opening(file: InputFile) -> Iterator[None]:
+    """Turn what goes wrong while a file is opened into an InputError that names it."""
+    try:
+        yield
+    except PermissionError as error:
+        raise InputError(
+            f"input file {file.name} may not be read; ask its owner for permission"
+        ) from error
+    except (OSError, pa.ArrowException, UnicodeError) as error:
+        raise InputError(
+            f"input file {file.name} cannot be read as {_TITLES[file.format]} ({cause(error)}); "
+            "convert it, check that it is complete, or name its format with --format"
+        ) from error
+
+
+@contextlib.contextmanager
+def reading(file: InputFile) -> Iterator[None]:
+    """Turn what goes wrong while rows are read into an error that names the file."""
+    try:
+        yield
+    except (pa.ArrowException, UnicodeError) as error:
+        raise InputError(f"reading {file.name} failed: {cause(error)}; mend the file") from error
+    except OSError as error:
+        raise SourceError(
+            f"reading {file.name} failed: {cause(error)}; check that it is complete, then run again"
+        ) from error
+
+
+def cause(error: BaseException) -> str:
+    """Return the first line of an error's text, fit for a terminal whatever the file holds."""
+    text = str(error).strip() or type(error).__name__
+    return printable(text.splitlines()[0])[:_CAUSE_CHARACTERS_MAX].rstrip(".")
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with everything that a terminal would not show as itself escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

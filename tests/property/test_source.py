@@ -1,0 +1,118 @@
+"""However a file is laid out, its segments are the same; a common type holds every value."""
+
+import json
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import ipc
+
+from tritonbulk.source import delimited, jsonl, open_source
+from tritonbulk.source.unify import common_type
+
+SCHEMA = pa.schema({"n": pa.int64(), "s": pa.string()})
+TEXT = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=9
+)
+ROWS = st.lists(st.tuples(st.integers(-(2**60), 2**60), TEXT), min_size=1, max_size=40)
+
+
+def quoted(text):
+    return '"' + text.replace('"', '""') + '"'
+
+
+def write(rows, folder, extension, chunk_rows):
+    path = Path(folder) / f"rows.{extension}"
+    table = pa.table([[n for n, _ in rows], [s for _, s in rows]], schema=SCHEMA)
+    match extension:
+        case "parquet":
+            pq.write_table(table, path, row_group_size=chunk_rows, data_page_size=64)
+        case "csv":
+            lines = ["n,s", *(f"{n},{quoted(s)}" for n, s in rows)]
+            path.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="")
+        case "jsonl":
+            lines = [json.dumps({"n": n, "s": s}) for n, s in rows]
+            path.write_text("\n".join(lines), encoding="utf-8")
+        case _:
+            new = ipc.new_stream if extension == "arrows" else ipc.new_file
+            with new(path, SCHEMA) as writer:
+                writer.write_table(table, max_chunksize=chunk_rows)
+    return str(path)
+
+
+@settings(deadline=None)
+@given(
+    rows=ROWS,
+    extension=st.sampled_from(["parquet", "csv", "jsonl", "arrow", "arrows"]),
+    chunk_rows=st.integers(1, 45),
+    block_bytes=st.integers(256, 600),
+    segment_rows=st.integers(1, 50),
+    limit=st.none() | st.integers(1, 50),
+)
+def test_any_layout_of_a_file_gives_the_same_segments(
+    rows, extension, chunk_rows, block_bytes, segment_rows, limit
+):
+    modules = (delimited, jsonl)
+    before = [module.BLOCK_BYTES for module in modules]
+    for module in modules:
+        module.BLOCK_BYTES = block_bytes
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            # Types come from the first block, where numbers could be text's first letters.
+            first = write([(0, "x")], folder, extension, 1)
+            first = Path(first).rename(Path(folder) / f"a.{extension}")
+            source = open_source([str(first), write(rows, folder, extension, chunk_rows)])
+            read = list(source.read(segment_rows, ["n", "s"], None if limit is None else limit + 1))
+    finally:
+        for module, size in zip(modules, before, strict=True):
+            module.BLOCK_BYTES = size
+    expected = [{"n": n, "s": s} for n, s in rows[:limit]]
+    runs = [expected[at : at + segment_rows] for at in range(0, len(expected), segment_rows)]
+    assert [batch.to_pylist() for _, batch in read] == [[{"n": 0, "s": "x"}], *runs]
+    assert [(s.index, s.file_index, s.row_begin, s.rows, s.rows_filtered) for s, _ in read[1:]] == [
+        (1 + index, 1, index * segment_rows, len(run), 0) for index, run in enumerate(runs)
+    ]
+
+
+NUMBERS = [
+    pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(),
+    pa.uint64(), pa.float16(), pa.float32(), pa.float64(),
+]  # fmt: skip
+
+
+def extremes(kind):
+    """Return the values of a type that are hardest to hold."""
+    if pa.types.is_floating(kind):
+        return {16: [65504.0, 6e-8], 32: [3.4e38, 1e-45], 64: [1.7e308, 5e-324]}[kind.bit_width]
+    signed = pa.types.is_signed_integer(kind)
+    bits = kind.bit_width - signed
+    return [2**bits - 1, 2**bits - 2, -(2**bits) if signed else 0]
+
+
+@given(st.sampled_from(NUMBERS), st.sampled_from(NUMBERS))
+def test_a_common_type_holds_every_value_of_both_exactly(one, other):
+    common = common_type(one, other)
+    assert common == common_type(other, one)
+    if common is None:
+        return
+    for kind in (one, other):
+        values = pa.array(extremes(kind), kind)
+        assert values.cast(common).cast(kind).equals(values)
+
+
+def test_what_has_no_safe_common_type_has_none():
+    assert common_type(pa.int64(), pa.float64()) is None
+    assert common_type(pa.uint64(), pa.int64()) is None
+    assert common_type(pa.string(), pa.int64()) is None
+    assert common_type(pa.bool_(), pa.int8()) is None
+    assert common_type(pa.timestamp("s"), pa.timestamp("us")) is None
+    assert common_type(pa.list_(pa.float32(), 3), pa.list_(pa.float32(), 4)) is None
+    text = pa.dictionary(pa.int8(), pa.string())
+    assert common_type(text, pa.string()) == pa.string()
+    assert common_type(pa.string(), pa.large_string()) == pa.large_string()
+    assert common_type(pa.null(), pa.string()) == pa.string()
+    items = pa.list_(pa.field("element", pa.int32()))
+    assert common_type(items, pa.list_(pa.int64())) == pa.list_(pa.int64())

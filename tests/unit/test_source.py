@@ -1,0 +1,372 @@
+"""Source: every format, one schema, in order, and one sentence for what cannot be read."""
+
+import gzip
+import json
+import random
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import ipc
+
+from tritonbulk.errors import InputError, OptionError, SourceError
+from tritonbulk.source import open_source
+
+TABLE = pa.table(
+    {"id": np.arange(25), "v": np.arange(25) / 4, "s": [f"näme {i}" for i in range(25)]}
+)
+
+
+def write(table, path):
+    """Write a table in the format that the path's extensions name."""
+    name = path.name
+    if ".parquet" in name:
+        pq.write_table(table, path, row_group_size=7)
+        return str(path)
+    with pa.output_stream(path, compression="detect") as out:
+        if ".csv" in name:
+            pacsv.write_csv(table, out)
+        elif ".jsonl" in name:
+            out.write("".join(json.dumps(row) + "\n" for row in table.to_pylist()).encode())
+        else:
+            new = ipc.new_stream if ".arrows" in name else ipc.new_file
+            with new(out, table.schema) as writer:
+                writer.write_table(table, max_chunksize=6)
+    return str(path)
+
+
+def ids(source, segment_rows=10, limit=None):
+    return [
+        v for _, rows in source.read(segment_rows, ["id"], limit) for v in rows["id"].to_pylist()
+    ]
+
+
+def read_all(path):
+    source = open_source([str(path)])
+    return list(source.read(10, source.schema.names))
+
+
+NAMES = ["a.parquet", "a.csv", "a.jsonl", "a.arrow", "a.arrows", "a.feather"]
+NAMES += [f"a.{base}.{end}" for base in ("csv", "jsonl", "arrows") for end in ("gz", "zst", "bz2")]
+NAMES += ["a.csv.lz4"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_format_gives_the_same_segments(tmp_path, name):
+    source = open_source([write(TABLE, tmp_path / name)])
+    known = name in ("a.parquet", "a.arrow", "a.feather")
+    assert source.rows == (25 if known else None)
+    assert source.schema == TABLE.schema
+    read = list(source.read(10, ["s", "id"]))
+    assert [(s.index, s.file_index, s.row_begin, s.rows) for s, _ in read] == [
+        (0, 0, 0, 10),
+        (1, 0, 10, 10),
+        (2, 0, 20, 5),
+    ]
+    for segment, rows in read:
+        expected = TABLE.select(["s", "id"]).slice(segment.row_begin, segment.rows)
+        assert pa.Table.from_batches([rows]) == expected
+    assert ids(source, 10, 13) == list(range(13))
+    assert ids(source, 10, 10) == list(range(10))
+
+
+def test_the_limit_spans_files_and_opens_no_more_than_it_needs(tmp_path):
+    files = [write(TABLE, tmp_path / f"{name}.csv") for name in "abc"]
+    source = open_source(files)
+    (tmp_path / "c.csv").unlink()
+    assert ids(source, 10, 50) == [*range(25), *range(25)]
+    with pytest.raises(SourceError, match=r"c\.csv failed"):
+        ids(source, 10, 51)
+
+
+def test_files_without_rows_have_no_segments(tmp_path):
+    files = [write(TABLE.slice(0, rows), tmp_path / f"{rows}.parquet") for rows in (0, 3)]
+    source = open_source(files)
+    assert [(s.index, s.file_index) for s, _ in source.read(10, ["id"])] == [(0, 1)]
+    header_only = open_source(
+        [write(TABLE.slice(0, rows), tmp_path / f"{rows}.csv") for rows in (0, 3)]
+    )
+    assert header_only.schema == TABLE.schema, "types come from the first file with rows"
+    assert ids(header_only) == [0, 1, 2]
+
+
+def test_nulls_are_counted_by_the_statistics(tmp_path):
+    one, other, silent = (str(tmp_path / name) for name in ("a.parquet", "b.parquet", "c.parquet"))
+    table = pa.table({"a": [1, None, 3], "b": [1, 2, 3], "l": [[1], [2], None]})
+    pq.write_table(table, one, row_group_size=2)
+    pq.write_table(table.slice(1), other)
+    pq.write_table(table, silent, write_statistics=["b"])
+    assert open_source([one, other]).null_counts(["a", "b", "l"]) == {"a": 2, "b": 0}
+    assert open_source([one, silent]).null_counts(["a", "b"]) == {"b": 0}
+    assert open_source([write(table.select(["a"]), tmp_path / "d.csv")]).null_counts(["a"]) == {}
+
+
+def test_files_are_read_with_one_schema(tmp_path):
+    narrow = pa.table({"id": pa.array([1, 2], pa.int32()), "f": pa.array([1, 2], pa.float32())})
+    wide = pa.table({"f": pa.array([0.1], pa.float64()), "id": pa.array([2**40], pa.int64())})
+    files = [write(narrow, tmp_path / "a.parquet"), write(wide, tmp_path / "b.parquet")]
+    source = open_source(files)
+    assert source.schema == pa.schema({"id": pa.int64(), "f": pa.float64()})
+    (_, first), (_, second) = source.read(10, ["id", "f"])
+    assert first.schema == second.schema == source.schema
+    assert second.to_pydict() == {"id": [2**40], "f": [0.1]}
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (pa.table({"id": ["x"], "v": [1.0]}), r"'id' is string in .*b\.parquet but int64 in .*a\."),
+        (pa.table({"id": [1]}), r"b\.parquet lacks column 'v', which .*a\.parquet has"),
+        (pa.table({"id": [1], "v": [1.0], "w": [1]}), r"b\.parquet has column 'w', which"),
+    ],
+)
+def test_files_that_differ_are_refused_by_file_and_column(tmp_path, other, message):
+    table = pa.table({"id": [1], "v": [1.0]})
+    files = [write(table, tmp_path / "a.parquet"), write(other, tmp_path / "b.parquet")]
+    with pytest.raises(InputError, match=message):
+        open_source(files)
+    csvs = [write(table, tmp_path / "a.csv"), write(other, tmp_path / "b.csv")]
+    with pytest.raises(InputError, match=r"b\.csv"):
+        list(open_source(csvs).read(10, ["id", "v"]))
+
+
+def test_a_restriction_to_columns_forgives_differences_elsewhere(tmp_path):
+    files = [
+        write(pa.table({"id": [1], "v": [1.0]}), tmp_path / "a.parquet"),
+        write(pa.table({"id": [2], "v": ["x"], "w": [0]}), tmp_path / "b.parquet"),
+    ]
+    source = open_source(files, columns=["i*"])
+    assert source.schema.names == ["id"]
+    assert ids(source) == [1, 2]
+    with pytest.raises(InputError, match="--columns 'z' matches no column"):
+        open_source(files, columns=["z"])
+
+
+def test_folders_named_key_value_become_columns(tmp_path):
+    for year, place in ((2023, "a b"), (2024, "__HIVE_DEFAULT_PARTITION__")):
+        folder = tmp_path / "data" / f"year={year}" / f"place={place.replace(' ', '%20')}"
+        folder.mkdir(parents=True)
+        write(TABLE.slice(0, 2), folder / "x.parquet")
+    source = open_source([str(tmp_path / "data")])
+    assert source.schema.names == ["id", "v", "s", "year", "place"]
+    rows = [
+        row for _, batch in source.read(10, ["year", "id", "place"]) for row in batch.to_pylist()
+    ]
+    assert rows == [
+        {"year": 2023, "id": 0, "place": "a b"},
+        {"year": 2023, "id": 1, "place": "a b"},
+        {"year": 2024, "id": 0, "place": None},
+        {"year": 2024, "id": 1, "place": None},
+    ]
+    assert [len(rows) for _, rows in source.read(10, ["year"])] == [2, 2]
+    filtered = open_source([str(tmp_path / "data")], where="year > 2023", columns=["id"])
+    assert [(s.rows, s.rows_filtered) for s, _ in filtered.read(10, ["id"])] == [(0, 2), (2, 0)]
+    (tmp_path / "data" / "stray.parquet").write_bytes(
+        (tmp_path / "data/year=2023/place=a%20b/x.parquet").read_bytes()
+    )
+    with pytest.raises(InputError, match=r"under partition keys none|under none|keys year, place"):
+        open_source([str(tmp_path / "data")])
+
+
+def test_a_partition_key_that_is_also_a_column_is_refused(tmp_path):
+    (tmp_path / "id=1").mkdir()
+    write(TABLE, tmp_path / "id=1" / "x.parquet")
+    with pytest.raises(InputError, match="has column 'id' and stands in a folder id="):
+        open_source([str(tmp_path)])
+
+
+@pytest.mark.parametrize("where", ["v >= 2.5 and id != 20", (pc.field("v") >= 2.5) & (pc.field("id") != 20)])  # fmt: skip  # noqa: E501
+def test_a_filter_applies_after_the_cut(tmp_path, where):
+    source = open_source([write(TABLE, tmp_path / "a.jsonl")], columns=["id"], where=where)
+    assert source.schema.names == ["id"]
+    read = [(s.row_begin, s.rows, s.rows_filtered, b["id"].to_pylist()) for s, b in source.read(10, ["id"])]  # fmt: skip  # noqa: E501
+    assert read == [
+        (0, 0, 10, []),
+        (10, 10, 0, list(range(10, 20))),
+        (20, 4, 1, [21, 22, 23, 24]),
+    ]
+    assert ids(source, 10, 13) == [10, 11, 12], "the limit counts unfiltered rows"
+
+
+def test_a_filter_that_does_not_fit_is_refused_at_once(tmp_path):
+    files = [write(TABLE, tmp_path / "a.parquet")]
+    with pytest.raises(OptionError, match="names column 'z', but the input has id, v, s"):
+        open_source(files, where="z > 1")
+    with pytest.raises(OptionError, match="does not fit the columns: No match"):
+        open_source(files, where=pc.field("z") > 1)
+    with pytest.raises(OptionError, match="does not fit the columns: Function 'greater'"):
+        open_source(files, where="s > 1")
+
+
+def test_row_sizes_come_from_types_and_metadata(tmp_path):
+    table = pa.table(
+        {
+            "i": pa.array(range(100), pa.int32()),
+            "t": ["x" * 1000 + str(i) for i in range(100)],
+            "l": pa.array([[1.0] * 50] * 100, pa.list_(pa.float64())),
+            "e": pa.array([[0.5] * 8] * 100, pa.list_(pa.float32(), 8)),
+        }
+    )
+    for name in ("a.parquet", "a.arrow", "a.arrows"):
+        source = open_source([write(table, tmp_path / name)])
+        assert source.row_bytes(["i"]) == 4
+        assert source.row_bytes(["i", "e"]) == 36
+        assert 1000 <= source.row_bytes(["t"]) <= 1100
+        assert 400 <= source.row_bytes(["l"]) <= 420, "a dictionary hides none of it"
+    text = open_source([write(table.select(["i", "t"]), tmp_path / "a.csv")])
+    assert 1000 <= text.row_bytes(["t"]) <= 1100
+
+
+def test_odd_column_names_are_only_names(tmp_path):
+    names = ["a.b", "a", "", "x\ny", "nul\0", "ü", "`"]
+    table = pa.table([[index] for index in range(len(names))], names=names)
+    for path in (tmp_path / "a.parquet", tmp_path / "a.arrow"):
+        source = open_source([write(table, path)])
+        for index, name in enumerate(names):
+            ((_, rows),) = source.read(10, [name])
+            assert rows.to_pydict() == {name: [index]}
+
+
+def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path):
+    name = write(TABLE.slice(0, 20), tmp_path / "a.parquet")
+    source = open_source([name])
+    write(TABLE.slice(0, 15), tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match="ends at row 15, but had more rows"):
+        list(source.read(10, ["id"]))
+    write(TABLE, tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match="ends at row 25, but had fewer rows"):
+        list(source.read(10, ["id"]))
+
+
+BROKEN = [
+    ("a.parquet", b"hello", "cannot be read as Parquet"),
+    ("a.parquet", b"", "cannot be read as Parquet"),
+    ("a.parquet", b"PAR1" + b"\xff" * 100 + b"PAR1", "cannot be read as Parquet"),
+    ("a.parquet.gz", gzip.compress(b"PAR1"), "Parquet inside gzip"),
+    ("a.csv", b"", "Empty CSV file"),
+    ("a.csv", b"a,a\n1,2\n", "two columns named 'a'"),
+    ("a.csv", b"\0\0\0\0", r"a\.csv"),
+    ("a.csv", b"a,b\n1,2\n1,2,3\n", "Row #3: Expected 2 columns, got 3"),
+    ("a.csv", b"a,b\n1," + b"x" * 2**21 + b"\n", "a row is longer than 1 MiB"),
+    ("a.csv", b"a,\xff\n1,2\n", "cannot be read as CSV"),
+    ("a.csv", b"a,b\n1,\xff\n", "'b' in .*is not UTF-8"),
+    ("a.csv", "a,b\n1,2\n".encode("utf-16"), r"a\.csv"),
+    ("a.csv.gz", b"not gzip", r"a\.csv\.gz cannot be read as CSV"),
+    ("a.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 9999)[:60], r"a\.csv\.gz"),
+    ("a.jsonl", b"", r"a\.jsonl is empty"),
+    ("a.jsonl", b"\n \n", r"a\.jsonl is empty"),
+    ("a.jsonl", b'[{"a": 1}]', r"a\.jsonl, at row 0"),
+    ("a.jsonl", b'{"a": 1}\n{"a":', r"a\.jsonl, at row 1"),
+    ("a.jsonl", b'{"a": 1, "a": 2}\n', r"specified twice"),
+    ("a.jsonl", b'{"a": "\xff"}\n', r"a\.jsonl, .*UTF8"),
+    ("a.jsonl", b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n", "nested more than 500 levels"),
+    ("a.jsonl", b'{"a":' + b'["]",' * 90_000 + b"]" * 90_000 + b"}\n", "nested more than 500"),
+    (
+        "a.jsonl",
+        b'{"a":' + b'["\\"]\\"",' * 90_000 + b"]" * 90_000 + b"}\n",
+        "nested more than 500",
+    ),
+    ("a.arrow", b"hello", "cannot be read as Arrow IPC"),
+    ("a.arrow", b"", "cannot be read as Arrow IPC"),
+    ("a.arrow", b"FEA1" + b"\0" * 100, "Feather version 1"),
+    ("a.arrow", b"ARROW1\0\0" + b"\0" * 50, "cannot be read as Arrow IPC"),
+    ("a.arrow.gz", gzip.compress(b"ARROW1\0\0"), "Arrow file inside gzip"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BROKEN)
+def test_what_cannot_be_read_is_one_sentence_that_names_the_file(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        read_all(tmp_path / name)
+    assert name in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.arrows"])
+def test_a_file_that_is_cut_off_or_damaged_is_an_error_or_the_very_rows(tmp_path, name):
+    write(TABLE, tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    for end in range(0, len(whole) - 8, 97):
+        (tmp_path / name).write_bytes(whole[:end])
+        with pytest.raises((InputError, SourceError), match=name):
+            ids(open_source([str(tmp_path / name)]))
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.jsonl", "a.arrow", "a.arrows"])
+def test_a_damaged_file_is_an_error_that_names_it_or_is_read(tmp_path, name):
+    path = tmp_path / name
+    write(TABLE, path)
+    whole = path.read_bytes()
+    complaints = []
+    for seed in range(300):
+        chance = random.Random(seed)
+        damaged = bytearray(whole)
+        for _ in range(chance.choice([1, 1, 2, 5])):
+            damaged[chance.randrange(len(damaged))] = chance.choice([0, 255, chance.randrange(256)])
+        path.write_bytes(damaged)
+        try:
+            read_all(path)
+        except (InputError, SourceError) as error:
+            complaints.append(str(error))
+    assert 0 < len(complaints) < 300
+    assert [text for text in complaints if name not in text or not text.isprintable()] == []
+
+
+def test_values_that_do_not_fit_the_first_types_name_file_row_and_column(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "b.csv").write_text("b,a\n1,2\n3,x\n")
+    source = open_source([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")])
+    with pytest.raises(InputError, match=r"b\.csv .*column 'a', row 3 .*invalid value 'x'"):
+        list(source.read(10, ["a"]))
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n')
+    (tmp_path / "b.jsonl").write_text('{"a": 1}\n{"b": 2, "c": 4}\n{"a": "x"}\n')
+    source = open_source([str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")])
+    with pytest.raises(InputError, match=r"b\.jsonl, at row 2 .*changed from number to string"):
+        list(source.read(10, ["a"]))
+
+
+def test_json_rows_are_counted_over_blocks_and_lines_may_be_longer_than_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("tritonbulk.source.jsonl.BLOCK_BYTES", 40)
+    lines = [json.dumps({"id": i, "s": "x" * (i * 7)}) for i in range(30)]
+    (tmp_path / "a.jsonl").write_text("\r\n".join(lines) + "\n\n")
+    source = open_source([str(tmp_path / "a.jsonl")])
+    assert ids(source) == list(range(30))
+    (tmp_path / "a.jsonl").write_text("\n".join([*lines, '{"id": "y"}']))
+    with pytest.raises(InputError, match="at row 30"):
+        ids(source)
+    monkeypatch.setattr("tritonbulk.source.jsonl.LINE_BYTES_MAX", 200)
+    with pytest.raises(InputError, match="a line of more than"):
+        ids(source)
+
+
+def test_a_byte_order_mark_and_nul_in_text_are_no_obstacle(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbfid,s\n1,"x\0y"\n2,"line\nend"\n')
+    (tmp_path / "b.csv").write_bytes(b"\xef\xbb\xbfid,s\n3,z\n")
+    source = open_source([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")])
+    rows = [row for _, b in source.read(9, ["id", "s"]) for row in b.to_pylist()]
+    assert rows == [{"id": 1, "s": "x\0y"}, {"id": 2, "s": "line\nend"}, {"id": 3, "s": "z"}]
+    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"id": 1}\n')
+    assert ids(open_source([str(tmp_path / "a.jsonl")])) == [1]
+
+
+def test_offsets_in_an_arrow_file_are_not_taken_on_trust(tmp_path):
+    path = tmp_path / "a.arrow"
+    write(pa.table({"id": ["hello", "world"]}), path)
+    good, bad = (np.array([0, 5, end], np.int32).tobytes() for end in (10, 1_000_000))
+    assert good in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(good, bad))
+    with pytest.raises(InputError, match=r"a\.arrow"):
+        ids(open_source([str(tmp_path / "a.arrow")]))
+
+
+@pytest.mark.parametrize("name", ["a.arrow", "a.arrows"])
+def test_text_in_an_arrow_file_is_not_taken_on_trust(tmp_path, name):
+    write(pa.table({"id": ["hello", "world"]}), tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content.replace(b"world", b"wor\xffd"))
+    with pytest.raises(InputError, match="Invalid UTF8"):
+        read_all(tmp_path / name)
