@@ -8,7 +8,7 @@ columns into tensors by it. All of it is pure: no file, no network, no clock.
 
 from tritonbulk.contract.binding import bind_inputs, check_columns, parse_input_map
 from tritonbulk.contract.datatypes import Datatype, datatype
-from tritonbulk.contract.gather import gather, gather_texts
+from tritonbulk.contract.gather import gather, gather_numbers, gather_texts
 from tritonbulk.contract.schema import (
     CONTRACT_FORMAT,
     CONTRACT_PARAMETER,
@@ -30,6 +30,7 @@ __all__ = [
     "check_columns",
     "datatype",
     "gather",
+    "gather_numbers",
     "gather_texts",
     "parse_input_map",
 ]

@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from tritonbulk.codec import Reply, Request
 from tritonbulk.dispatch import Failure, Verdict, judge
 from tritonbulk.errors import ModelError, OutageError
 from tritonbulk.transport.base import AttemptFailedError
@@ -71,9 +72,17 @@ class Endpoint:
     ) -> None:
         await self._channel.close()
 
-    async def infer(self, request: bytes, timeout_s: float) -> bytes:
+    @property
+    def name(self) -> str:
+        """See `Transport.name`."""
+        return "unary"
+
+    async def infer(self, request: Request, timeout_s: float) -> Reply:
         """See `Transport.infer`."""
-        return await self._call(self._infer(request, timeout=timeout_s, metadata=self._headers))
+        message = request.to_bytes()
+        return Reply(
+            await self._call(self._infer(message, timeout=timeout_s, metadata=self._headers))
+        )
 
     async def wait_ready(
         self, model: str, version: str | None, max_outage_s: float, say: Callable[[str], None]
