@@ -23,7 +23,13 @@ from tritonbulk.segments import Batch, Segment
 from tritonbulk.session import Servers, connect, read_contract, serve
 from tritonbulk.sink import Sink, check_output, open_sink
 from tritonbulk.source import Source, open_source
-from tritonbulk.transport import ServedModel
+from tritonbulk.transport import (
+    Carriage,
+    ServedModel,
+    Transport,
+    choose_carriage,
+    open_transports,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,8 @@ class ScoreResult:
         model: the model's name.
         model_version: the version that answered.
         endpoints: addresses of the servers.
+        transport: what carried the requests at the end: unary, stream or shm; joined by "+" where
+            endpoints differ.
         output: the output folder.
     """
 
@@ -61,6 +69,7 @@ class ScoreResult:
     model: str
     model_version: str
     endpoints: tuple[str, ...]
+    transport: str
     output: str
 
 
@@ -158,18 +167,23 @@ async def run_score(options: ScoreOptions, observer: Observer | None = None) -> 
                 _check_nulls(source, plan)
             rows_in = min(source.rows, options.limit_rows or source.rows)
             observer.begin(rows_in)
+            carriage = make_carriage(options, plan, servers)
             segments = source.read(options.segment_rows, plan.columns, options.limit_rows)
             job = make_job(source, segments, model, plan, open_sink(options.out))
-            driven = await drive(
-                job,
-                make_limits(options, plan),
-                make_window(options, len(endpoints)),
-                endpoints,
-                observer.advance,
-                servers.watch,
-            )
+            async with open_transports(
+                carriage, endpoints, servers.shared_memory, observer.say
+            ) as transports:
+                driven = await drive(
+                    job,
+                    make_limits(options, plan),
+                    make_window(options, len(endpoints)),
+                    transports,
+                    observer.advance,
+                    servers.watch,
+                )
+                transport = names_of(transports)
         watch.pause()
-    return _result(options, model, plan, driven, rows_in, watch, servers)
+    return _result(options, model, plan, driven, rows_in, watch, servers, transport)
 
 
 def make_job(
@@ -216,6 +230,23 @@ def make_window(options: ScoreOptions, endpoints: int) -> Window:
     )
 
 
+def make_carriage(options: ScoreOptions, plan: Plan, servers: Servers) -> Carriage:
+    """Return how the requests to each endpoint travel."""
+    return choose_carriage(
+        options.transport,
+        servers.addresses,
+        plan.inputs,
+        plan.outputs,
+        plan.batch_rows,
+        may_share=servers.shared_memory is not None,
+    )
+
+
+def names_of(transports: Sequence[Transport]) -> str:
+    """Return the names of the transports, each once."""
+    return "+".join(sorted({transport.name for transport in transports}))
+
+
 def _check_nulls(source: Source, plan: Plan) -> None:
     """Refuse nulls that no policy allows before the first row, where statistics tell of them."""
     fed = {
@@ -241,6 +272,7 @@ def _result(
     rows_in: int,
     watch: _Stopwatch,
     servers: Servers,
+    transport: str,
 ) -> ScoreResult:
     rows_scored = driven.rows_ok + driven.rows_failed
     return ScoreResult(
@@ -257,6 +289,7 @@ def _result(
         model=model.name,
         model_version=model.version,
         endpoints=servers.addresses,
+        transport=transport,
         output=str(options.out),
     )
 

@@ -46,7 +46,7 @@ def test_segments_are_short_against_a_trial_but_hold_a_full_batch():
 
 
 def trial(setting, rate, split=None):
-    return Trial(setting, int(rate * 2), 2.0, 0.5, split)
+    return Trial(setting, int(rate * 2), 2.0, 0.5, split, "unary")
 
 
 def test_a_cell_has_median_and_extremes_of_its_trials():

@@ -36,6 +36,7 @@ class Trial:
         seconds: from the first read to the last commit.
         cpu_seconds_client: user and system time of this process over the same span.
         server: what Triton counted; None if the server does not tell.
+        transport: what carried the requests.
     """
 
     setting: Setting
@@ -43,6 +44,7 @@ class Trial:
     seconds: float
     cpu_seconds_client: float
     server: ServerSplit | None
+    transport: str
 
     @property
     def rows_per_second(self) -> float:

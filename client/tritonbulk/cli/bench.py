@@ -67,6 +67,8 @@ def command(**given: Any) -> int:
         endpoints=given["endpoint"],
         repository=given["repository"],
         instances=given["instances"],
+        transport=given["transport"],
+        trust_shared_memory=given["trust_shared_memory"],
         input_map=parse_input_map(given["input_map"]),
     )
     trials = asyncio.run(_measure(options, bench))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from tritonbulk.errors import OptionError
-from tritonbulk.options import DEFAULT_REPOSITORY
+from tritonbulk.options import DEFAULT_REPOSITORY, TransportName
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -33,6 +33,18 @@ def model_options(command: _Command) -> _Command:
                 help="A running Triton server (gRPC); repeat for several.  [default: embedded]",
             ),
             click.option("--instances", type=int, help="Model instances in the embedded server."),
+            click.option(
+                "--transport",
+                type=click.Choice(get_args(TransportName)),
+                default="auto",
+                show_default=True,
+                help="What carries the requests.",
+            ),
+            click.option(
+                "--trust-shared-memory",
+                is_flag=True,
+                help="Share memory with the servers at --endpoint, which are on this machine.",
+            ),
         )
     ):
         command = option(command)

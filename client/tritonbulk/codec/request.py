@@ -123,7 +123,7 @@ class RequestEncoder:
         return Request(
             header=self._header(tuple(shape for shape, _ in encoded)),
             inputs=tuple(raw for _, raw in encoded),
-            output_bytes=tuple(_answer_bytes(output, len(rows)) for output in self._outputs),
+            output_bytes=tuple(answer_bytes(output, len(rows)) for output in self._outputs),
         )
 
     def _header(self, shapes: Shapes) -> bytes:
@@ -148,7 +148,8 @@ def _encode(rows: pa.RecordBatch, tensor: InputTensor) -> tuple[tuple[int, ...],
     return shape, RawTensor(tuple(numbers))
 
 
-def _answer_bytes(output: OutputTensor, rows: int) -> int | None:
+def answer_bytes(output: OutputTensor, rows: int) -> int | None:
+    """Return the bytes that ``rows`` rows of an output take; None where only the answer tells."""
     if output.datatype.name == "BYTES" or -1 in output.shape:
         return None
     return rows * math.prod(output.shape) * output.datatype.item_bytes

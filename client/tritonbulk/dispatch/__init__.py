@@ -7,7 +7,7 @@ do not move. No clock, no I/O: time comes in with the events.
 
 from tritonbulk.dispatch.limits import Limits, batch_rows_auto, rows_in_flight_max
 from tritonbulk.dispatch.machine import Abort, Action, Dispatch, FailRows, Send
-from tritonbulk.dispatch.policy import Failure, Verdict, judge
+from tritonbulk.dispatch.policy import Failure, Verdict, judge, refusal
 from tritonbulk.dispatch.window import FixedWindow, GoodputWindow, Window
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "Window",
     "batch_rows_auto",
     "judge",
+    "refusal",
     "rows_in_flight_max",
 ]
