@@ -78,7 +78,8 @@ class Observer:
     """Who is told how a run goes; every function returns at once.
 
     Attributes:
-        say: told one sentence at a time about what happens before the first row.
+        say: told one sentence at a time about what happens before the first row, and about a
+            transport that gives way to another.
         begin: told how many rows there are.
         advance: told (rows settled, rows failed) so far, after each answer.
     """

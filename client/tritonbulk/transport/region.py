@@ -162,7 +162,7 @@ async def _unregister(endpoint: Endpoint, access: SharedMemoryAccess, name: str)
                 try:
                     await endpoint.ask("SystemSharedMemoryUnregister", question, access.headers)
                 except AttemptFailedError as error:
-                    if error.failure.status == "UNAVAILABLE":
+                    if "in use" not in error.failure.text:
                         return
                     await asyncio.sleep(_RETRY_S)
                 else:
