@@ -52,8 +52,9 @@ async def serve(options: ScoreOptions, say: Callable[[str], None]) -> AsyncItera
             f"{', '.join(names) or 'no models at all'}"
         )
     say(f"starting the embedded Triton server on {repository}")
+    # When the run is over nobody waits for an answer any more, so the server is killed at once.
     async with EmbeddedTriton(
-        repository, models=[options.model], instances=options.instances, say=say
+        repository, models=[options.model], instances=options.instances, stop_deadline_s=0, say=say
     ) as server:
         say(f"serving {options.model} at {server.grpc}")
         access = SharedMemoryAccess(

@@ -37,16 +37,16 @@ async def _open(
 ) -> Transport:
     if carriage.kind == "unary":
         return endpoint
+    region = None
+    if carriage.kind == "shm":
+        try:
+            if access is None:
+                raise OSError("this machine has none")  # noqa: TRY301
+            region = await stack.enter_async_context(
+                registered(endpoint, access, carriage.slots, carriage.slot_bytes)
+            )
+        except (OSError, AttemptFailedError) as error:
+            say(f"no memory is shared with {endpoint.address} ({error}); the data go in a stream")
+    # After the region, so that it ends before: what refers to a region must not outlive it.
     stream = await stack.enter_async_context(StreamTransport(endpoint, say))
-    if carriage.kind == "stream":
-        return stream
-    try:
-        if access is None:
-            raise OSError("this machine has none")  # noqa: TRY301
-        region = await stack.enter_async_context(
-            registered(endpoint, access, carriage.slots, carriage.slot_bytes)
-        )
-    except (OSError, AttemptFailedError) as error:
-        say(f"no memory is shared with {endpoint.address} ({error}); the data go in a stream")
-        return stream
-    return SharedMemoryTransport(stream, region, say)
+    return stream if region is None else SharedMemoryTransport(stream, region, say)

@@ -23,6 +23,9 @@ from tritonbulk.errors import AnswerError
 from tritonbulk.transport.base import AttemptFailedError
 from tritonbulk.transport.endpoint import Endpoint
 
+DRAIN_S = 2.0
+"""How long requests in flight may take when the stream is closed."""
+
 _LATE = Failure(grpc.StatusCode.DEADLINE_EXCEEDED.value[0], "DEADLINE_EXCEEDED", "no reply in time")
 
 
@@ -38,7 +41,7 @@ class StreamTransport:
         self.endpoint = endpoint
         self._say = say
         self._call = endpoint.open_stream()
-        self._outbox: asyncio.Queue[bytes] = asyncio.Queue()
+        self._outbox: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
         self._waiting: dict[str, asyncio.Future[StreamReply | None]] = {}
         self._ids = itertools.count(1)
         self._tasks: list[asyncio.Task[None]] = []
@@ -54,6 +57,7 @@ class StreamTransport:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        await self._drain()
         self._end()
         await asyncio.wait(self._tasks)
 
@@ -75,7 +79,7 @@ class StreamTransport:
         else:
             name = str(next(self._ids))
             self._waiting[name] = reply
-            self._outbox.put_nowait(request.to_bytes(name))
+            self._outbox.put_nowait((name, request.to_bytes(name)))
         return reply
 
     async def reply(
@@ -110,7 +114,8 @@ class StreamTransport:
         # gRPC takes one message at a time, and to cancel a write would cancel the whole stream.
         try:
             while True:
-                await self._call.write(await self._outbox.get())
+                _, message = await self._outbox.get()
+                await self._call.write(message)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
             return  # the reader knows why
 
@@ -127,13 +132,27 @@ class StreamTransport:
         except (grpc.aio.AioRpcError, AnswerError) as error:
             why = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
         except asyncio.CancelledError:
-            why = "it was cancelled"
+            why = ""  # everything is cancelled: nobody wants to know
         if not self.broken:
             self._end()
-            self._say(
-                f"the stream to {self.endpoint.address} broke ({why}); its requests go by unary "
-                "calls from here on"
-            )
+            if why:
+                self._say(
+                    f"the stream to {self.endpoint.address} broke ({why}); its requests go by "
+                    "unary calls from here on"
+                )
+
+    async def _drain(self) -> None:
+        """Let the server finish what it works on, for up to `DRAIN_S`, and send no more.
+
+        tritonserver 2.51 sometimes never lets go of a request whose stream was cancelled; it can
+        then neither unload the model nor end by itself.
+        """
+        while not self._outbox.empty():
+            name, _ = self._outbox.get_nowait()
+            if unsent := self._waiting.pop(name, None):
+                unsent.set_result(None)
+        if self._waiting:
+            await asyncio.wait(list(self._waiting.values()), timeout=DRAIN_S)
 
     def _end(self) -> None:
         """Give up the stream; whoever waits for a reply learns that there is none."""
