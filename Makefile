@@ -1,6 +1,6 @@
 # `make demo` and `make test` start from nothing: they make .venv, install, run.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo lint test test-ci clean
+.PHONY: help venv demo lint test test-ci bench-venv bench-peers bench-peers-quick clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,5 +23,15 @@ test: lint ## all but the long tests, with the real embedded Triton (under 10 mi
 test-ci: venv ## the long tests that belong to every change
 	.venv/bin/pytest -m ci
 
+bench-venv: venv
+	@.venv/bin/python -c 'import pandas' 2>/dev/null || .venv/bin/python -m pip install --quiet \
+	  --disable-pip-version-check --require-hashes --no-deps --requirement requirements/bench.txt
+
+bench-peers: bench-venv ## tritonbulk beside what people use instead, everything
+	@.venv/bin/python benchmarks/peers.py
+
+bench-peers-quick: bench-venv ## the same, a subset in under 5 minutes
+	@.venv/bin/python benchmarks/peers.py --quick
+
 clean: ## remove what was made here, the embedded server's cached environment left alone
-	rm -rf .venv data scored bench.json .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv data scored bench.json bench-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis

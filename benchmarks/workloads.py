@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -105,8 +106,8 @@ def _model(workload: Workload) -> onnx.ModelProto:
     }[workload.name]
     random = np.random.default_rng(0)
     nodes, weights, last = [], [], "x"
-    for index, (rows, columns) in enumerate(zip(layers, layers[1:], strict=False)):
-        weight = random.standard_normal((rows, columns), dtype=np.float32) / np.sqrt(rows)
+    for index, (rows, columns) in enumerate(pairwise(layers)):
+        weight = random.standard_normal((rows, columns), dtype=np.float32) / np.float32(rows**0.5)
         weights.append(numpy_helper.from_array(weight, f"w{index}"))
         is_last = index == len(layers) - 2
         dense = "y" if is_last else f"dense{index}"

@@ -63,6 +63,9 @@ fi
 
 if ! .venv/bin/python -c "import sys; sys.exit('%d%d' % sys.version_info[:2] != '$version')" 2>/dev/null; then
   say "making .venv with $("$python" --version)"
+  if [ -e .venv ] && [ ! -e .venv/made-by-tritonbulk ]; then
+    die ".venv is there, is not for Python ${version:0:1}.${version:1}, and was not made by this script; move it away or name its Python: PYTHON=.venv/bin/python make …"
+  fi
   rm -rf .venv
   if [ -n "$uv" ]; then
     attempt "making .venv" "$uv" venv --quiet --python "$python" .venv
@@ -71,6 +74,7 @@ if ! .venv/bin/python -c "import sys; sys.exit('%d%d' % sys.version_info[:2] != 
   fi
 fi
 rm -f .venv/installed-*
+touch .venv/made-by-tritonbulk
 
 if [ -n "$uv" ]; then
   install=("$uv" pip install --quiet --python .venv/bin/python)

@@ -8,22 +8,34 @@ state; tasks and threads only report to it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from tritonbulk.codec import Answer, Predictions, Reply, RequestEncoder, ResponseDecoder
-from tritonbulk.contract import OutputTensor
+from tritonbulk.contract import OutputTensor, row_bytes
 from tritonbulk.dispatch import Abort, Action, Dispatch, FailRows, Failure, Limits, Send, Window
 from tritonbulk.dispatch.policy import ANSWER_STATUS
-from tritonbulk.errors import AnswerError, InputError
+from tritonbulk.errors import (
+    AnswerError,
+    DataError,
+    InputError,
+    OutageError,
+    TritonbulkError,
+    UsageError,
+)
 from tritonbulk.segments import Batch, Segment, plan_batches
 from tritonbulk.transport import AttemptFailedError, Transport
 
-SEGMENTS_OPEN_MAX = 4
+SEGMENTS_OPEN = 4
 """Segments in memory at once: one read ahead, two being scored, one being written."""
+
+OPEN_BYTES_MAX = 256 * 2**20
+"""Bytes of rows in memory up to which more segments than that are read, where small ones would
+otherwise leave the window half empty."""
 
 ATTEMPT_TIMEOUT_S = 300.0
 """Deadline of one attempt; a server that is slower than this is taken for silent."""
@@ -41,6 +53,7 @@ class Job:
         name_rows: says in words which rows of the input a batch is, for errors.
         encoder: rows → request.
         decoder: answer → checked tensors.
+        fed: columns that feed the model; the others are only kept.
         outputs: the output tensors.
         names: their column names.
         batch_rows: rows a request.
@@ -52,6 +65,7 @@ class Job:
     name_rows: Callable[[Segment, Batch], str]
     encoder: RequestEncoder
     decoder: ResponseDecoder
+    fed: tuple[str, ...]
     outputs: tuple[OutputTensor, ...]
     names: tuple[str, ...]
     batch_rows: int
@@ -71,8 +85,7 @@ class Driven:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    segment: Segment | None  # None: there is no further one
-    rows: pa.RecordBatch | None
+    found: tuple[Segment, pa.RecordBatch] | None  # None: there is no further segment
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +152,53 @@ async def drive(
     return driven
 
 
+async def settle_some(
+    works: Sequence[Coroutine[Any, Any, None]], grace_s: float
+) -> list[TritonbulkError | None]:
+    """Carry out ``works`` at the same time until one is done, then give the others ``grace_s``.
+
+    Returns:
+        For each what became of it: None if it is done, else its error.
+
+    Raises:
+        UsageError: of one of them, at once.
+        TritonbulkError: of the first, if none is done.
+    """
+    tasks = [asyncio.create_task(work) for work in works]
+    pending: set[asyncio.Task[None]] = set(tasks)
+    try:
+        timeout_s = None
+        while pending:
+            done, pending = await asyncio.wait(
+                pending, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                break
+            for task in done:
+                if isinstance(error := task.exception(), UsageError):
+                    raise error
+            if any(task.exception() is None for task in done):
+                timeout_s = grace_s
+    finally:
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+    outcomes = [_outcome(task, grace_s) for task in tasks]
+    first, *_ = outcomes
+    if first is not None and None not in outcomes:
+        raise first
+    return outcomes
+
+
+def _outcome(task: asyncio.Task[None], grace_s: float) -> TritonbulkError | None:
+    if task.cancelled():
+        return OutageError(f"it was not ready {grace_s:g} s after another one")
+    error = task.exception()
+    if error is None or isinstance(error, TritonbulkError):
+        return error
+    raise error
+
+
 async def _watch(watch: Callable[[], None]) -> None:
     while True:
         await asyncio.sleep(WATCH_S)
@@ -161,7 +221,7 @@ class _Driver:
         self._tasks = tasks
         self._observe = observe
         self._clock = asyncio.get_running_loop().time
-        self._dispatch = Dispatch(limits, window, len(transports), self._clock())
+        self._dispatch = Dispatch(limits, window, len(transports))
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._open: dict[int, _Open] = {}
         self._reading = False
@@ -184,7 +244,12 @@ class _Driver:
         return Driven(done.rows_ok, done.rows_failed, done.attempts, done.in_flight_max)
 
     def _may_read(self) -> bool:
-        return not (self._reading or self._exhausted) and len(self._open) < SEGMENTS_OPEN_MAX
+        if self._reading or self._exhausted:
+            return False
+        if len(self._open) < SEGMENTS_OPEN:
+            return True
+        open_bytes = sum(each.rows.nbytes for each in self._open.values())
+        return self._dispatch.hungry and open_bytes < OPEN_BYTES_MAX
 
     async def _next_event(self) -> _Event | None:
         """Return the next event, or None when the dispatcher wants to be woken before one."""
@@ -199,7 +264,9 @@ class _Driver:
 
     def _handle(self, event: _Event, writer: ThreadPoolExecutor) -> None:
         match event:
-            case _Read(segment, rows):
+            case _Read(None):
+                self._reading, self._exhausted = False, True
+            case _Read((segment, rows)):
                 self._reading = False
                 self._take_on(segment, rows)
             case _Answered(request_id, batch, answers, reply):
@@ -212,13 +279,13 @@ class _Driver:
             case _Written(segment_index):
                 del self._open[segment_index]
 
-    def _take_on(self, segment: Segment | None, rows: pa.RecordBatch | None) -> None:
-        if segment is None:
-            self._exhausted = True
-            return
+    def _take_on(self, segment: Segment, rows: pa.RecordBatch) -> None:
         predictions = Predictions(segment.rows, self._job.outputs, self._job.names)
         self._open[segment.index] = _Open(segment, rows, predictions)
-        self._dispatch.add(plan_batches(segment, self._job.batch_rows))
+        fed_bytes = rows.select(self._job.fed).nbytes // segment.rows
+        self._dispatch.add(
+            plan_batches(segment, self._job.batch_rows), fed_bytes + row_bytes(self._job.outputs)
+        )
 
     def _carry_out(self, actions: Sequence[Action], writer: ThreadPoolExecutor) -> None:
         for action in actions:
@@ -250,8 +317,7 @@ class _Driver:
     async def _read(self, reader: ThreadPoolExecutor) -> _Event:
         segments = self._job.segments
         loop = asyncio.get_running_loop()
-        read = await loop.run_in_executor(reader, lambda: next(segments, None))
-        return _Read(None, None) if read is None else _Read(*read)
+        return _Read(await loop.run_in_executor(reader, lambda: next(segments, None)))
 
     async def _write(self, done: _Open, writer: ThreadPoolExecutor) -> _Event:
         index = done.segment.index
@@ -266,7 +332,7 @@ class _Driver:
             request = self._job.encoder.encode(open_.rows.slice(batch.row_begin, batch.rows))
         except InputError as error:
             where = self._job.name_rows(open_.segment, batch)
-            raise type(error)(f"{where}: {error}") from error
+            raise DataError(f"{where}: {error}") from error
         timeout_s = min(ATTEMPT_TIMEOUT_S, max(self._limits.max_outage_s, 1.0))
         try:
             reply = await self._transports[send.endpoint].infer(request, timeout_s)

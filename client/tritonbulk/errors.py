@@ -11,6 +11,7 @@
     │   ├── OutputError       the output folder is occupied
     │   ├── PlatformError     this machine lacks something (libpython, glibc, a package)
     │   └── AuthError         the server refuses our credentials or our TLS
+    ├── DataError             a value that was found while scoring cannot be fed      exit 2
     ├── SourceError           reading input failed after the job had begun            exit 3
     ├── SinkError             writing output failed: disk full, permission            exit 3
     ├── ServerError           the embedded server                                     exit 3
@@ -74,6 +75,15 @@ class AuthError(UsageError):
     """The server refuses our credentials, or the TLS handshake fails."""
 
 
+class DataError(TritonbulkError):
+    """A value that was found while scoring cannot be fed to the model. A retry does not help.
+
+    Parts that were complete by then stand in the output.
+    """
+
+    exit_code = 2
+
+
 class SourceError(TritonbulkError):
     """Reading input failed after the job had begun. A retry may help."""
 
@@ -121,7 +131,7 @@ class OutageError(TritonbulkError):
 
 
 class AnswerError(TritonbulkError):
-    """A server answered OK, but with wrong rows, dtype, outputs or version; nothing was written."""
+    """A server answered OK, but with wrong rows, dtype, outputs or version; it was not written."""
 
 
 class ParityError(TritonbulkError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -55,7 +56,8 @@ class ScoreOptions:
         in_flight_max: requests in flight, over all endpoints; None finds the width while running.
         max_outage_s: seconds without any server answering after which the run gives up.
         limit_rows: score only the first so many rows; None scores all.
-        failed_fraction_max: share of failed rows (0…1) above which the run stops.
+        failed_fraction_max: share of all rows (0…1) that may fail before the run stops; ten rows
+            may in any case, unless it is 0.
         instances: model instances in the embedded server; None leaves the repository's choice.
         transport: what carries the requests; "auto" chooses by the model and the servers.
         trust_shared_memory: whether servers at ``endpoints``, all on this machine, may be given
@@ -100,7 +102,7 @@ class ScoreOptions:
         ):
             if value is not None and value < 1:
                 raise OptionError(f"{name} is {value}; give a whole number of at least 1")
-        if self.max_outage_s < 0:
+        if not (math.isfinite(self.max_outage_s) and self.max_outage_s >= 0):
             raise OptionError(f"--max-outage is {self.max_outage_s}; give seconds, 0 or more")
         if not 0 <= self.failed_fraction_max <= 1:
             raise OptionError(

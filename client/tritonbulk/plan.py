@@ -35,7 +35,6 @@ class Plan:
         outputs: output tensors to ask for.
         names: the outputs' column names.
         keep: input columns to keep.
-        columns: columns to read: those that are kept or feed a tensor.
         batch_rows: rows a request.
     """
 
@@ -43,8 +42,17 @@ class Plan:
     outputs: tuple[OutputTensor, ...]
     names: tuple[str, ...]
     keep: tuple[str, ...]
-    columns: tuple[str, ...]
     batch_rows: int
+
+    @property
+    def fed(self) -> tuple[str, ...]:
+        """Columns that feed a tensor."""
+        return tuple(column.name for tensor in self.inputs for column in tensor.columns)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns to read: those that are kept or feed a tensor, each once."""
+        return tuple(dict.fromkeys((*self.keep, *self.fed)))
 
 
 def make_plan(
@@ -66,21 +74,33 @@ def make_plan(
     Raises:
         UsageError: something does not fit; says what to do. A retry does not help.
     """
-    contract = _agreed(model.contract, in_repository)
-    inputs = bind_inputs(_with_columns(model.inputs, contract), options.input_map, schema)
+    inputs = bind_inputs(_known_inputs(options, model, in_repository), options.input_map, schema)
     check_columns(inputs, schema, where)
     keep = _kept(options.keep, schema)
     names = _prediction_names(model.outputs, options.rename)
     output_schema([schema.field(name) for name in keep], model.outputs, names)
-    fed = [column.name for tensor in inputs for column in tensor.columns]
     return Plan(
         inputs=inputs,
         outputs=model.outputs,
         names=names,
         keep=keep,
-        columns=tuple(dict.fromkeys((*keep, *fed))),
         batch_rows=_batch_rows(options.batch_rows, model),
     )
+
+
+def _known_inputs(
+    options: ScoreOptions, model: ServedModel, in_repository: Contract | None
+) -> tuple[InputTensor, ...]:
+    """Return the served input tensors with the columns that the contract gives them, if any does.
+
+    Where ``--input-map`` names every tensor, contracts that disagree do not matter.
+    """
+    try:
+        return _with_columns(model.inputs, _agreed(model.contract, in_repository))
+    except ContractError:
+        if options.input_map.keys() >= {tensor.name for tensor in model.inputs}:
+            return model.inputs
+        raise
 
 
 def _agreed(served: Contract | None, in_repository: Contract | None) -> Contract | None:

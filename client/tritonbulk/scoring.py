@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from tritonbulk.codec import RequestEncoder, ResponseDecoder
 from tritonbulk.contract import parse_input_map
-from tritonbulk.dispatch import FixedWindow, GoodputWindow, Limits, Window, rows_in_flight_max
+from tritonbulk.dispatch import FixedWindow, GoodputWindow, Limits, Window, failed_rows_max
 from tritonbulk.dispatch.limits import WINDOW_MAX_PER_ENDPOINT, WINDOW_START_PER_ENDPOINT
 from tritonbulk.driver import Driven, Job, drive
 from tritonbulk.errors import InputError, OptionError
@@ -136,7 +136,9 @@ async def score_async(
     files = [inputs] if isinstance(inputs, (str, Path)) else inputs
     input_map = options.pop("input_map", {})
     if not isinstance(input_map, Mapping):
-        input_map = parse_input_map(input_map)
+        input_map = parse_input_map([input_map] if isinstance(input_map, str) else input_map)
+    if isinstance(options.get("keep"), str):
+        options["keep"] = (options["keep"],)
     try:
         checked = ScoreOptions(
             inputs=tuple(str(file) for file in files),
@@ -176,7 +178,7 @@ async def run_score(options: ScoreOptions, observer: Observer | None = None) -> 
             ) as transports:
                 driven = await drive(
                     job,
-                    make_limits(options, plan),
+                    make_limits(options, rows_in),
                     make_window(options, len(endpoints)),
                     transports,
                     observer.advance,
@@ -205,6 +207,7 @@ def make_job(
         name_rows=name_rows,
         encoder=RequestEncoder(model.name, model.version, plan.inputs, plan.outputs),
         decoder=ResponseDecoder(plan.outputs, model.version),
+        fed=plan.fed,
         outputs=plan.outputs,
         names=plan.names,
         batch_rows=plan.batch_rows,
@@ -213,13 +216,9 @@ def make_job(
     )
 
 
-def make_limits(options: ScoreOptions, plan: Plan) -> Limits:
-    """Return the bounds that do not move while the run lasts."""
-    return Limits(
-        rows_max=rows_in_flight_max(plan.inputs, plan.outputs, plan.batch_rows),
-        max_outage_s=options.max_outage_s,
-        failed_fraction_max=options.failed_fraction_max,
-    )
+def make_limits(options: ScoreOptions, rows: int) -> Limits:
+    """Return the bounds that do not move while a run over ``rows`` rows lasts."""
+    return Limits(options.max_outage_s, failed_rows_max(options.failed_fraction_max, rows))
 
 
 def make_window(options: ScoreOptions, endpoints: int) -> Window:

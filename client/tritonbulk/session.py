@@ -7,9 +7,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tritonbulk.contract import Contract
+from tritonbulk.driver import settle_some
 from tritonbulk.errors import InputError, ModelError, UsageError
 from tritonbulk.options import DEFAULT_REPOSITORY, ScoreOptions
 from tritonbulk.transport import Endpoint, ServedModel, SharedMemoryAccess
+
+READY_GRACE_S = 5.0
+"""How long the other servers may take once one is ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +90,27 @@ async def connect(
 ) -> AsyncIterator[tuple[list[Endpoint], ServedModel]]:
     """Give a connection to every server that has the model ready, and the one model they serve.
 
+    Servers that are not ready `READY_GRACE_S` after the first one are left out; ``say`` is told.
+
     Raises:
         ModelError: a server does not know the model, or two serve different ones; no retry.
-        OutageError: a server is not ready in time; a retry helps once it is.
+        OutageError: no server is ready in time; a retry helps once one is.
     """
     async with contextlib.AsyncExitStack() as stack:
         endpoints = [
             await stack.enter_async_context(Endpoint(address, servers.headers))
             for address in servers.addresses
         ]
-        described: list[ServedModel] = []
-        for endpoint in endpoints:
-            await endpoint.wait_ready(
-                options.model, options.model_version, options.max_outage_s, say
-            )
-            described.append(await endpoint.describe(options.model, options.model_version))
+        waits = [
+            each.wait_ready(options.model, options.model_version, options.max_outage_s, say)
+            for each in endpoints
+        ]
+        problems = await settle_some(waits, READY_GRACE_S)
+        for endpoint, problem in zip(endpoints, problems, strict=True):
+            if problem is not None:
+                say(f"going on without {endpoint.address}: {problem}")
+        endpoints = [e for e, problem in zip(endpoints, problems, strict=True) if problem is None]
+        described = [await e.describe(options.model, options.model_version) for e in endpoints]
         for endpoint, model in zip(endpoints, described, strict=True):
             if model != described[0]:
                 raise ModelError(

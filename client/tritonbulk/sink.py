@@ -8,8 +8,10 @@ alone; everything else is in ``_tritonbulk/``, which readers of data sets skip b
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +57,7 @@ class Sink:
         with _sink_errors(part):
             try:
                 _write_synced(table, aside, encoded=kept.schema.names)
-                part.hardlink_to(aside)
+                _publish(aside, part)
             finally:
                 aside.unlink(missing_ok=True)
             _sync_folder(self.out)
@@ -138,6 +140,40 @@ def _write_synced(table: pa.Table, path: Path, encoded: Sequence[str]) -> None:
         )
         file.flush()
         os.fsync(file.fileno())
+
+
+def _publish(aside: Path, part: Path) -> None:
+    """Give the file ``aside`` the name ``part``, which must be free.
+
+    Raises:
+        FileExistsError: it is not.
+    """
+    try:
+        part.hardlink_to(aside)
+    except OSError as error:
+        # Some file systems have no hard links (exFAT, many network and FUSE ones).
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        rename_without_replace(aside, part)
+
+
+def rename_without_replace(old: Path, new: Path) -> None:
+    """Rename a file to a name that must be free, in one step where the system can.
+
+    Raises:
+        FileExistsError: it is not.
+    """
+    if sys.platform == "linux":
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+        at_cwd, no_replace = -100, 1  # AT_FDCWD, RENAME_NOREPLACE of <linux/fs.h>
+        if renameat2(at_cwd, os.fsencode(old), at_cwd, os.fsencode(new), no_replace):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(new))
+        return
+    # Windows refuses to replace by itself; elsewhere the look comes a moment before the leap.
+    if new.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new))
+    old.rename(new)
 
 
 def _sync_folder(folder: Path) -> None:

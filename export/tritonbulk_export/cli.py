@@ -122,6 +122,8 @@ def _run(function: Callable[..., Exported], common: dict[str, Any], **own: Any) 
 
 def _lines(exported: Exported) -> list[str]:
     state = "published" if exported.published else "already there, nothing changed"
+    if not exported.is_served:
+        state += "; the entry serves another version, see version_policy in its config.pbtxt"
     lines = [
         f"entry           {exported.entry} ({state})",
         f"version         {exported.version}",

@@ -15,12 +15,17 @@ Why each field has its value:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from tritonbulk.contract import CONTRACT_PARAMETER, Contract, InputTensor, OutputTensor
+from tritonbulk.contract import (
+    CONTRACT_PARAMETER,
+    Contract,
+    InputTensor,
+    OutputTensor,
+    row_bytes,
+)
 from tritonbulk.errors import OptionError
 
 MODEL_FILE = "model.onnx"
@@ -28,21 +33,8 @@ DIGEST_PARAMETER = "tritonbulk_sha256"
 
 REQUEST_BYTES_MAX = 8 << 20
 BATCH_ROWS_MIN, BATCH_ROWS_MAX = 8, 4096
-OPEN_DIM_SIZE = 256
-"""Counted for a dimension of open size."""
-TEXT_BYTES = 64
-"""Counted for one BYTES element: its length prefix and some text."""
 
 Tensors = Sequence[InputTensor | OutputTensor]
-
-
-def row_bytes(tensors: Tensors) -> int:
-    """Return the bytes that one row of all ``tensors`` takes on the wire, estimated where open."""
-    return sum(
-        (t.datatype.item_bytes or TEXT_BYTES)
-        * prod(OPEN_DIM_SIZE if size == -1 else size for size in t.shape)
-        for t in tensors
-    )
 
 
 def default_max_batch_size(tensors: Tensors) -> int:

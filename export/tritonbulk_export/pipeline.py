@@ -15,9 +15,16 @@ from typing import Any
 
 import pyarrow as pa
 
-from tritonbulk.contract import Contract, InputTensor, OutputTensor, check_columns
+from tritonbulk.contract import (
+    Contract,
+    InputTensor,
+    OutputTensor,
+    check_columns,
+    element_type,
+    row_bytes,
+)
 from tritonbulk.errors import OptionError
-from tritonbulk_export.config import default_max_batch_size, row_bytes
+from tritonbulk_export.config import default_max_batch_size
 from tritonbulk_export.golden import golden_file, golden_rows
 from tritonbulk_export.graph import repaired, serialized, with_output_shapes
 from tritonbulk_export.parity import compare, gathered, proved_nulls
@@ -53,7 +60,7 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
     contract = Contract(
         model=target.name,
         digest="sha256:" + hashlib.sha256(model).hexdigest(),
-        inputs=tuple(source.inputs),
+        inputs=_with_dtypes(source.inputs, sample.schema),
         outputs=outputs,
         source=source.framework,
         tools=_tools(source.distributions),
@@ -82,6 +89,21 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         max_batch_size_reason=reason,
         parity=parity,
         published=published.changed,
+        is_served=published.is_served,
+    )
+
+
+def _with_dtypes(inputs: Sequence[InputTensor], schema: pa.Schema) -> tuple[InputTensor, ...]:
+    """Return the inputs with the types that their columns have in the sample."""
+    return tuple(
+        replace(
+            tensor,
+            columns=tuple(
+                replace(column, dtype=str(element_type(schema.field(column.name).type)))
+                for column in tensor.columns
+            ),
+        )
+        for tensor in inputs
     )
 
 

@@ -67,11 +67,14 @@ class Published:
         version: of the content.
         max_batch_size: that the entry now has.
         changed: False if everything was there already.
+        is_served: whether the entry's configuration names that version; older content that was
+            published before does not come back by itself.
     """
 
     version: int
     max_batch_size: int
     changed: bool
+    is_served: bool = True
 
 
 def check_name(name: str) -> None:
@@ -156,7 +159,7 @@ def _keep(
     if not (served and content.is_batch_size_asked) or (
         config.max_batch_size == content.max_batch_size
     ):
-        return Published(version, config.max_batch_size, changed=False)
+        return Published(version, config.max_batch_size, changed=False, is_served=served)
     config.max_batch_size = content.max_batch_size
     replace_file(entry / CONFIG_FILE, to_text(config).encode(), staging)
     return Published(version, content.max_batch_size, changed=True)

@@ -15,7 +15,6 @@ from tritonbulk.errors import ModelError, PlatformError
 from tritonbulk_export.names import first_line
 from tritonbulk_export.spec import Tensors
 
-_INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 _ORT_DATATYPES = {
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",

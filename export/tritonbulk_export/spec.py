@@ -142,6 +142,7 @@ class Exported:
         max_batch_size_reason: where that number comes from, for people.
         parity: the comparison with the source model.
         published: False if the very same content was there already and nothing was changed.
+        is_served: False if it was there already, and the entry serves another version of it.
     """
 
     entry: Path
@@ -151,3 +152,4 @@ class Exported:
     max_batch_size_reason: str
     parity: Parity
     published: bool
+    is_served: bool

@@ -39,19 +39,30 @@ def next_version(content: str, now: datetime, taken: Collection[int]) -> int:
     Args:
         content: hex digest.
         now: time of publication, with a time zone.
-        taken: versions that exist; numbers of other lengths are not ours and do not count.
+        taken: versions that exist; numbers that do not begin with a minute are not ours and do not
+            count.
     """
-    ours = [version for version in taken if len(str(version)) == VERSION_DIGITS]
+    ours = [version for version in taken if _minute_of(version) is not None]
     minute = int(now.astimezone(UTC).strftime(_MINUTE))
     version = _joined(minute, content)
     if ours and version <= max(ours):
         # Two contents within a minute, or a clock that was set back.
-        newest = datetime.strptime(str(max(ours) // 10**_DIGEST_DIGITS), _MINUTE).replace(
-            tzinfo=UTC
-        )
+        newest = _minute_of(max(ours))
+        assert newest is not None, "all of them have one"
         later = newest + timedelta(minutes=1)
         version = _joined(int(later.strftime(_MINUTE)), content)
     return version
+
+
+def _minute_of(version: int) -> datetime | None:
+    """Return the minute that a version number begins with; None if it is not one of ours."""
+    if len(str(version)) != VERSION_DIGITS:
+        return None
+    try:
+        minute = datetime.strptime(str(version // 10**_DIGEST_DIGITS), _MINUTE)
+    except ValueError:
+        return None
+    return minute.replace(tzinfo=UTC)
 
 
 def _joined(minute: int, content: str) -> int:

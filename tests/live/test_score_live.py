@@ -1,5 +1,6 @@
 """`score` and `bench` as a user runs them, through the real server."""
 
+import asyncio
 import json
 import os
 import signal
@@ -15,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import tritonbulk
+from tritonbulk.options import ScoreOptions
+from tritonbulk.scoring import Observer, run_score
 
 pytestmark = pytest.mark.live
 
@@ -145,6 +148,30 @@ def test_a_server_that_is_not_there_is_waited_for_and_then_an_outage(rows, tmp_p
     assert "waiting up to 1.5 s" in done.stderr
 
 
+def test_an_endpoint_that_is_not_there_does_not_stop_the_others(
+    rows, triton, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("tritonbulk.session.READY_GRACE_S", 0.5)
+    said = []
+    options = ScoreOptions(
+        inputs=(str(rows),), model="double", out=tmp_path / "out", limit_rows=100,
+        endpoints=("127.0.0.1:9", triton.grpc), input_map={"x": tuple("abcd")},
+    )  # fmt: skip
+    result = asyncio.run(run_score(options, Observer(say=said.append)))
+    assert result.rows_ok == 100
+    assert any("going on without 127.0.0.1:9" in line for line in said)
+
+
+def test_two_endpoints_share_one_run(rows, triton, tmp_path):
+    done = run(
+        "score", rows, "--model", "double", "--out", tmp_path / "out", "--input-map", MAP,
+        "--endpoint", triton.grpc, "--endpoint", triton.grpc, "--batch-rows", 4, "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["rows_ok"] == 10_000
+    assert ds.dataset(tmp_path / "out").to_table()["id"].to_pylist() == list(range(10_000))
+
+
 @contextmanager
 def small_disk(folder):
     folder.mkdir()
@@ -195,14 +222,17 @@ def test_the_sweep_measures_every_setting_and_saves_it(rows, triton, tmp_path):
     done = run(
         "bench", rows, "--model", "double", "--endpoint", triton.grpc, "--input-map", MAP,
         "--batch-rows", "1,4", "--in-flight", "1,8", "--trial-seconds", "0.2", "--repeats", "2",
-        "--out", tmp_path / "bench.json", "--json",
+        "--transport", "unary", "--out", tmp_path / "bench.json", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "bench.json").read_text())
     assert json.loads(done.stdout.splitlines()[-1]) == figures
     assert len(figures["trials"]) == 8
+    for trial in figures["trials"]:
+        assert trial["in_flight_max"] == trial["setting"]["in_flight"]
     settings = [(c["setting"]["batch_rows"], c["setting"]["in_flight"]) for c in figures["cells"]]
     assert settings == [(1, 1), (1, 8), (4, 1), (4, 8)]
+    assert {trial["transport"] for trial in figures["trials"]} == {"unary"}
     for cell in figures["cells"]:
         slowest, fastest = cell["rows_per_second_min"], cell["rows_per_second_max"]
         assert 0 < slowest <= cell["rows_per_second"] <= fastest
@@ -219,4 +249,4 @@ def test_a_sweep_beyond_the_models_limit_is_refused_before_it_begins(rows, trito
         "--batch-rows", "4,64", "--out", tmp_path / "bench.json",
     )  # fmt: skip
     fails(done, 2, "max_batch_size 4")
-    assert not (tmp_path / "bench.json").exists()
+    assert list(tmp_path.iterdir()) == []

@@ -225,7 +225,6 @@ def test_predictions_take_batches_in_any_order_and_failed_rows_are_null(order, f
             rows = np.arange(batch * 4, batch * 4 + 4, dtype=np.int32).reshape(2, 2)
             predictions.put(batch * 2, [rows])
     assert predictions.complete
-    assert predictions.rows_failed == 2 * len(failed)
     y, status, error = (array.to_pylist() for _, array in predictions.to_columns())
     for row in range(8):
         is_failed = row // 2 in failed
@@ -248,6 +247,17 @@ def test_texts_of_batches_in_any_order_stand_in_their_rows(texts, data):
         predictions.put(row, answer)
     (_, column), *_ = predictions.to_columns()
     assert column.to_pylist() == [None if row == failed else texts[row] for row in range(4)]
+
+
+@pytest.mark.parametrize("kind", ["FP32", "BYTES"])
+@pytest.mark.parametrize("size", [-4, 2**40])
+def test_impossible_sizes_are_a_wrong_answer(kind, size):
+    message = service_pb2.ModelInferResponse(raw_output_contents=[b"\0" * 8])
+    message.outputs.add(name="y", datatype=kind, shape=[1, size])
+    with pytest.raises(AnswerError):
+        decode_response(
+            message.SerializeToString(), [OutputTensor("y", datatype(kind), (-1,))], 1, ""
+        )
 
 
 def test_bytes_that_are_no_text_are_a_wrong_answer():

@@ -8,8 +8,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tritonbulk.contract import InputTensor, datatype
-from tritonbulk_export.config import default_max_batch_size, row_bytes
+from tritonbulk.contract import InputTensor, datatype, row_bytes
+from tritonbulk_export.config import default_max_batch_size
 from tritonbulk_export.pipeline import _rounded_up
 from tritonbulk_export.sources.lightgbm_trees import _float32_below
 from tritonbulk_export.versions import digest_digits, next_version

@@ -39,14 +39,14 @@ def test_options_without_a_meaning_are_refused(wrong, message):
         BenchOptions(**{"batch_rows": (1,), "in_flight": (1,), **wrong})
 
 
-def test_segments_are_short_against_a_trial_but_hold_a_full_batch():
-    assert segment_rows_for(1e6, 2.0, [64]) == 65_536
-    assert segment_rows_for(1e4, 2.0, [64]) == 2_500
-    assert segment_rows_for(10.0, 2.0, [64, 256]) == 256
+def test_segments_are_short_against_a_trial_and_hold_full_batches():
+    assert segment_rows_for(1e6, 2.0, 4096) == 65_536
+    assert segment_rows_for(1e4, 2.0, 64) == 39 * 64
+    assert segment_rows_for(10.0, 2.0, 256) == 256
 
 
 def trial(setting, rate, split=None):
-    return Trial(setting, int(rate * 2), 2.0, 0.5, split, "unary")
+    return Trial(setting, int(rate * 2), 2.0, 0.5, setting.in_flight, split, "unary")
 
 
 def test_a_cell_has_median_and_extremes_of_its_trials():

@@ -15,6 +15,7 @@ from tritonbulk.contract import (
     check_columns,
     datatype,
     gather,
+    gather_texts,
     parse_input_map,
 )
 from tritonbulk.errors import ContractError, InputError, OptionError
@@ -112,10 +113,15 @@ def test_unknown_names_are_refused():
     ("bad", "message"),
     [
         (tensor(Column("nope")), "'nope' .* is missing"),
-        (tensor(Column("t")), "is string, but tensor 'x' wants numbers"),
-        (tensor(Column("f0", categories=("a",))), "is float, but tensor 'x' wants text"),
-        (tensor(Column("f0"), kind="BYTES"), "wants text or binary"),
-        (tensor(Column("t", categories=(1, 2))), "wants integers"),
+        (
+            tensor(Column("t")),
+            r"is string, but tensor 'x' \(FP32\) wants integer or float or truth",
+        ),
+        (tensor(Column("f0", categories=("a",))), r"is float, but tensor 'x' \(FP32\) wants text"),
+        (tensor(Column("f0"), kind="BYTES"), "wants text"),
+        (tensor(Column("f0", dtype="int64")), "is float, .* wants integer;"),
+        (tensor(Column("t", dtype="double")), "is string, .* wants integer or float;"),
+        (tensor(Column("t", categories=(1, 2))), "wants integer;"),
     ],
 )
 def test_columns_that_do_not_fit_are_refused(bad, message):
@@ -163,6 +169,10 @@ def test_slices_are_read_from_where_they_begin():
         (pa.array([300]), "UINT8", "does not fit"),
         (pa.array([-1]), "UINT64", "does not fit"),
         (pa.array(["a", None]), "BYTES", "null at row 1"),
+        (pa.array([0, 1, 5]), "BOOL", "holds 5 at row 2"),
+        (pa.array([0.5]), "BOOL", "holds 0.5 at row 0"),
+        (pa.array([float("nan")]), "BOOL", "holds nan at row 0"),
+        (pa.array(["x"]), "FP32", "does not fit"),
     ],
 )
 def test_a_value_that_the_tensor_cannot_hold_is_an_error_and_never_a_wrong_number(
@@ -192,3 +202,58 @@ def test_infinity_and_nan_pass_as_they_are():
 def test_an_unknown_datatype_is_refused():
     with pytest.raises(ContractError, match="BF16"):
         datatype("BF16")
+
+
+def test_whole_numbers_are_taken_where_fractions_were_shown():
+    check_columns([tensor(Column("f0", dtype="double"))], SCHEMA, "in.parquet")
+    whole = pa.schema({"f0": pa.int16()})
+    check_columns([tensor(Column("f0", dtype="double"))], whole, "in.parquet")
+
+
+@pytest.mark.parametrize(("value", "kind"), [(2**24 + 1, "FP32"), (2**53 + 1, "FP64")])
+def test_a_null_beside_it_does_not_make_a_number_fit(value, kind):
+    column = Column("a", null="nan")
+    for array in (pa.array([value]), pa.array([value, None])):
+        with pytest.raises(InputError, match="does not fit"):
+            gathered(array, column, kind)
+
+
+@pytest.mark.parametrize(
+    ("array", "column", "kind", "expected"),
+    [
+        (pa.array([0, 1, 1.0]), Column("a"), "BOOL", [False, True, True]),
+        (pa.array([True, None]), Column("a", null=0), "BOOL", [True, False]),
+        (pa.array([True, False]), Column("a"), "FP16", [1.0, 0.0]),
+        (pa.array([1, None], pa.int8()), Column("a", null=7), "INT64", [1, 7]),
+        (pa.array([3], pa.int8()), Column("a", categories=(300, 3)), "INT32", [1]),
+        (pa.array([None], pa.null()), Column("a", null=-1), "INT32", [-1]),
+    ],
+)
+def test_what_fits_is_fed_as_it_is(array, column, kind, expected):
+    assert gathered(array, column, kind) == expected
+
+
+def test_a_substitute_must_fit_its_tensor():
+    for substitute in (0.5, "nan"):
+        with pytest.raises(InputError, match="does not fit"):
+            gathered(pa.array([1, None]), Column("a", null=substitute), "INT64")
+    with pytest.raises(InputError, match="BOOL"):
+        gathered(pa.array([True, None]), Column("a", null="nan"), "BOOL")
+
+
+def test_lists_within_lists_and_lists_of_texts_are_elements_row_by_row():
+    nested = pa.array([[[1.0, 2.0]], [[3.0, 4.0]]], pa.list_(pa.list_(pa.float32()), 1))
+    batch = pa.record_batch({"a": nested, "t": pa.array([["u", "v"], ["w", "x"]])})
+    assert gather(batch, tensor(Column("a"), shape=(1, 2))).tolist() == [[[1, 2]], [[3, 4]]]
+    words = tensor(Column("t"), shape=(2,), kind="BYTES")
+    assert gather(batch, words).tolist() == [[b"u", b"v"], [b"w", b"x"]]
+    shape, (texts,) = gather_texts(batch, words)
+    assert (shape, texts.to_pylist()) == ((2, 2), ["u", "v", "w", "x"])
+
+
+@pytest.mark.parametrize("policy", ["zero", None, True])
+def test_a_policy_that_nobody_knows_is_refused_with_the_contract(policy):
+    text = Contract("m", "", (tensor(Column("a", null="nan")),), ()).to_json()
+    wrong = text.replace('"nan"', json.dumps(policy))
+    with pytest.raises(ContractError, match="null policy"):
+        Contract.from_json(wrong)

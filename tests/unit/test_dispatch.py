@@ -10,10 +10,11 @@ from tritonbulk.dispatch import (
     Failure,
     FixedWindow,
     Limits,
+    Send,
     Verdict,
     batch_rows_auto,
+    failed_rows_max,
     judge,
-    rows_in_flight_max,
 )
 from tritonbulk.dispatch.policy import ANSWER_STATUS
 from tritonbulk.errors import (
@@ -31,22 +32,23 @@ BAD = Failure(13, "INTERNAL", "ValueError: no")
 
 
 def test_an_outage_ends_the_run_after_its_time_and_not_before():
-    dispatch = Dispatch(Limits(100, max_outage_s=10.0), FixedWindow(1), 1, now_s=0.0)
-    dispatch.add([Batch(0, 0, 4)])
+    dispatch = Dispatch(Limits(10.0, 10), FixedWindow(1), 1)
+    dispatch.add([Batch(0, 0, 4)], 10)
     now = 0.0
-    while now < 9.9:
+    while now < 10.0:
         (send,) = dispatch.step(now)
         dispatch.failed(send.request_id, DOWN, now)
         now = dispatch.wake_s
-    (abort,) = dispatch.step(max(now, 10.0))
+    assert now == 10.0
+    (abort,) = dispatch.step(now)
     assert isinstance(abort, Abort)
     assert isinstance(abort.error, OutageError)
     assert "failed to connect" in str(abort.error)
 
 
 def test_an_answer_ends_an_outage():
-    dispatch = Dispatch(Limits(100, max_outage_s=10.0), FixedWindow(2), 1, now_s=0.0)
-    dispatch.add([Batch(0, 0, 4), Batch(0, 4, 4)])
+    dispatch = Dispatch(Limits(10.0, 10), FixedWindow(2), 1)
+    dispatch.add([Batch(0, 0, 4), Batch(0, 4, 4)], 10)
     first, second = dispatch.step(0.0)
     dispatch.failed(first.request_id, DOWN, 8.0)
     dispatch.succeeded(second.request_id, 9.0)
@@ -55,8 +57,8 @@ def test_an_answer_ends_an_outage():
 
 
 def test_a_row_that_fails_alone_is_failed_and_its_neighbours_are_not():
-    dispatch = Dispatch(Limits(100, 900.0), FixedWindow(1), 1, 0.0)
-    dispatch.add([Batch(0, 0, 8)])
+    dispatch = Dispatch(Limits(900.0, 10), FixedWindow(1), 1)
+    dispatch.add([Batch(0, 0, 8)], 10)
     failed, sent = [], 0
     while not dispatch.idle:
         for action in dispatch.step(0.0):
@@ -73,15 +75,15 @@ def test_a_row_that_fails_alone_is_failed_and_its_neighbours_are_not():
 
 
 def test_too_many_failed_rows_stop_the_run():
-    dispatch = Dispatch(Limits(1000, 900.0, 2, 0.01), FixedWindow(1), 1, 0.0)
-    dispatch.add([Batch(0, row, 1) for row in range(5)])
+    dispatch = Dispatch(Limits(900.0, failed_rows_max=2), FixedWindow(1), 1)
+    dispatch.add([Batch(0, row, 1) for row in range(5)], 10)
     ends = []
     for _ in range(3):
         (send,) = dispatch.step(0.0)
         ends = dispatch.failed(send.request_id, BAD, 0.0)
     assert isinstance(ends[-1], Abort)
     assert isinstance(ends[-1].error, FailureLimitError)
-    assert "3 of 3 rows failed" in str(ends[-1].error)
+    assert "3 rows failed" in str(ends[-1].error)
 
 
 @pytest.mark.parametrize(
@@ -133,16 +135,45 @@ def test_batch_rows_follow_from_the_model_alone(inputs, max_batch_size, rows):
     assert batch_rows_auto(inputs, OUT, max_batch_size) == rows
 
 
+def test_a_refusal_is_an_answer_so_a_full_queue_is_no_outage():
+    dispatch = Dispatch(Limits(10.0, 10), FixedWindow(1), 1)
+    dispatch.add([Batch(0, 0, 4)], 10)
+    now = 0.0
+    while now < 30.0:
+        (send,) = dispatch.step(now)
+        assert isinstance(send, Send)
+        dispatch.failed(
+            send.request_id, Failure(14, "UNAVAILABLE", "Exceeds maximum queue size"), now
+        )
+        now = dispatch.wake_s
+
+
+def test_time_in_which_nothing_was_asked_is_no_outage():
+    dispatch = Dispatch(Limits(10.0, 10), FixedWindow(1), 1)
+    dispatch.add([Batch(0, 0, 4)], 10)
+    (send,) = dispatch.step(500.0)
+    dispatch.failed(send.request_id, DOWN, 501.0)
+    (again,) = dispatch.step(502.0)
+    assert isinstance(again, Send)
+
+
+def test_idle_endpoints_take_turns():
+    dispatch = Dispatch(Limits(10.0, 10), FixedWindow(1), 3)
+    dispatch.add([Batch(0, row, 1) for row in range(6)], 10)
+    seen = []
+    for _ in range(6):
+        (send,) = dispatch.step(0.0)
+        seen.append(send.endpoint)
+        dispatch.succeeded(send.request_id, 0.0)
+    assert sorted(seen) == [0, 0, 1, 1, 2, 2]
+
+
 @pytest.mark.parametrize(
-    ("floats", "batch_rows", "rows"),
-    [
-        (63, 4096, 2**20),  # 256 MiB of rows of 256 bytes
-        (2**18, 64, 255),  # rows of 1 MiB and their answers
-        (2**27, 4, 4),  # one request is always allowed
-    ],
+    ("fraction", "rows", "allowed"),
+    [(0.01, 10**6, 10**4), (0.01, 100, 10), (0.0, 10**6, 0), (1.0, 5, 10)],
 )
-def test_rows_in_flight_are_bounded_in_bytes(floats, batch_rows, rows):
-    assert rows_in_flight_max([tensor("FP32", (floats,))], OUT, batch_rows) == rows
+def test_the_failures_allowed_are_a_share_of_all_rows(fraction, rows, allowed):
+    assert failed_rows_max(fraction, rows) == allowed
 
 
 def test_a_full_queue_narrows_the_window_and_an_answer_is_told_to_it():
@@ -155,8 +186,8 @@ def test_a_full_queue_narrows_the_window_and_an_answer_is_told_to_it():
         def refused(self, in_flight, wait_s, now_s):
             seen.append(("refused", in_flight, wait_s, now_s))
 
-    dispatch = Dispatch(Limits(100, 900.0), Told(2), 1, 0.0)
-    dispatch.add([Batch(0, 0, 4), Batch(0, 4, 5)])
+    dispatch = Dispatch(Limits(900.0, 10), Told(2), 1)
+    dispatch.add([Batch(0, 0, 4), Batch(0, 4, 5)], 10)
     first, second = dispatch.step(1.0)
     dispatch.failed(first.request_id, Failure(14, "UNAVAILABLE", "Exceeds maximum queue size"), 3.0)
     dispatch.succeeded(second.request_id, 4.0)

@@ -10,9 +10,10 @@ from tritonbulk.codec import Reply, RequestEncoder, ResponseDecoder
 from tritonbulk.contract import Column, InputTensor, OutputTensor, datatype
 from tritonbulk.dispatch import Failure, FixedWindow, Limits
 from tritonbulk.driver import Job, drive
-from tritonbulk.errors import AnswerError, InputError, OutageError, ServerGoneError, SinkError
+from tritonbulk.errors import AnswerError, DataError, OutageError, ServerGoneError, SinkError
 from tritonbulk.segments import plan_segments
 from tritonbulk.testing import ScriptedTransport
+from tritonbulk.transport import AttemptFailedError
 
 X = InputTensor("x", datatype("FP32"), (1,), (Column("x"),))
 Y = OutputTensor("y", datatype("FP32"), (1,))
@@ -55,13 +56,14 @@ class Run:
             name_rows=lambda s, b: f"in.parquet, rows from {s.row_begin + b.row_begin}",
             encoder=RequestEncoder("m", "1", [X], [Y]),
             decoder=ResponseDecoder([Y], "1"),
+            fed=("x",),
             outputs=(Y,),
             names=("y",),
             batch_rows=self.batch_rows,
             write=self.write,
             close=self.close,
         )
-        bounds = Limits(10**6, **{"max_outage_s": 60.0, **limits})
+        bounds = Limits(**{"max_outage_s": 60.0, "failed_rows_max": 10, **limits})
         observe = lambda ok, failed: self.progress.append(ok + failed)  # noqa: E731
         return asyncio.run(drive(job, bounds, FixedWindow(in_flight), transports, observe, watch))
 
@@ -113,7 +115,25 @@ def test_a_row_that_the_model_rejects_stands_in_the_output_with_its_error():
     assert run.column(2)[500] == "ValueError: five hundred"
 
 
-def test_memory_holds_few_segments_however_many_there_are():
+def test_small_segments_fill_the_window_all_the_same():
+    run, server = Run(segment_rows=16), ScriptedTransport(double, delay_s=0.01)
+    assert run.drive(server, in_flight=16).in_flight_max == 16
+
+
+def test_an_endpoint_that_is_dead_costs_nothing_but_its_share():
+    class Dead(ScriptedTransport):
+        async def infer(self, request, timeout_s):
+            raise AttemptFailedError(Failure(14, "UNAVAILABLE", "failed to connect"))
+
+    run, live = Run(), ScriptedTransport(double, delay_s=0.005)
+    done = run.drive(Dead(double), live, in_flight=2, max_outage_s=2.0)
+    assert run.column() == [2.0 * row for row in range(1000)]
+    assert len(live.requests) == 70
+    assert done.requests < 70 + 20
+
+
+def test_memory_holds_few_segments_however_many_there_are(monkeypatch):
+    monkeypatch.setattr("tritonbulk.driver.OPEN_BYTES_MAX", 0)
     seen = []
     run = Run(rows=5000, segment_rows=50)
     original = run.write
@@ -131,17 +151,21 @@ def test_memory_holds_few_segments_however_many_there_are():
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda t: {"y": t["x"][:-1]}, "for 16 rows"),
+        (lambda t: {"y": t["x"][:-1]}, "rows, the model promised"),
         (lambda t: {"y": t["x"].astype(np.float64)}, "came as FP64"),
         (lambda t: {"z": t["x"]}, "lacks output 'y'"),
         (lambda t: {"y": t["x"].reshape(-1)}, "came with shape"),
     ],
 )
 def test_a_wrong_answer_stops_the_run_and_is_not_written(answer, message):
+    def turned(tensors):
+        return answer(tensors) if tensors["x"][0] >= 200 else double(tensors)
+
     run = Run()
     with pytest.raises(AnswerError, match=message):
-        run.drive(ScriptedTransport(answer))
-    assert run.parts == {}
+        run.drive(ScriptedTransport(turned), in_flight=1)
+    assert set(run.parts) <= {0, 1}, "segments before the wrong answer may be there"
+    assert all(None not in part[0] for part in run.parts.values())
 
 
 def test_another_version_of_the_model_is_a_wrong_answer():
@@ -160,7 +184,7 @@ def test_another_version_of_the_model_is_a_wrong_answer():
 def test_a_bad_value_names_file_and_rows():
     values = np.arange(100, dtype=np.float64)
     values[50] = 1e300
-    with pytest.raises(InputError, match=r"in.parquet, rows from 48: .*at row 2, which overflows"):
+    with pytest.raises(DataError, match=r"in.parquet, rows from 48: .*at row 2, which overflows"):
         Run(rows=100, values=values).drive(ScriptedTransport(double))
 
 

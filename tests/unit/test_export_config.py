@@ -11,13 +11,13 @@ from tritonbulk.contract import (
     InputTensor,
     OutputTensor,
     datatype,
+    row_bytes,
 )
 from tritonbulk.errors import OptionError
 from tritonbulk_export.config import (
     default_max_batch_size,
     from_text,
     model_config,
-    row_bytes,
     to_text,
 )
 

@@ -90,6 +90,7 @@ def test_content_under_an_older_version_changes_nothing(tmp_path):
     before = files(tmp_path)
     again = publish(content(b"one"), tmp_path, LATER)
     assert (again.version, again.changed) == (first.version, False)
+    assert not again.is_served
     assert files(tmp_path) == before
 
 

@@ -263,6 +263,13 @@ def test_trees_with_impossible_node_numbers_are_refused(export):
         export(model)
 
 
+def test_trees_that_ask_for_features_that_no_row_has_are_refused(export):
+    model = HistGradientBoostingClassifier(max_iter=2).fit(X, Y2)
+    model._predictors[0][0].nodes["feature_idx"][0] = 2**28
+    with pytest.raises(InputError, match="impossible node numbers"):
+        export(model)
+
+
 def test_the_entry_names_the_tools_that_made_it(export):
     exported = export(LogisticRegression().fit(X, Y2))
     plain = json.loads((exported.entry / "contract.json").read_text())

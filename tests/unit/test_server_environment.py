@@ -4,6 +4,7 @@ import base64
 import hashlib
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from tritonbulk.errors import InstallError
 from tritonbulk.server import environment, pip
+from tritonbulk.server.locks import GivenUpError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the embedded server is for Linux")
 
@@ -118,6 +120,35 @@ def test_an_interrupted_installation_is_made_again(wheelhouse: Path) -> None:
     interrupted.kill()
     interrupted.wait()
     interrupted.stdout.close()
+    assert not complete()
+    assert install(wheelhouse).complete
+
+
+def test_a_half_written_package_does_not_break_what_looks_at_the_environment(
+    wheelhouse: Path,
+) -> None:
+    made = install(wheelhouse)
+    (made.site_packages / "torn-1.0.dist-info").mkdir()
+    assert complete()
+    (made.path / environment.MARKER).unlink()
+    assert not complete()
+    assert install(wheelhouse).complete
+
+
+def test_waiting_for_it_and_making_it_can_be_given_up(
+    wheelhouse: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = install_elsewhere(wheelhouse)
+    assert other.stdout is not None
+    assert "making" in other.stdout.readline()
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(GivenUpError):
+        environment.install(say=print, wheelhouse=wheelhouse, cancelled=cancelled)
+    other.communicate(timeout=120)
+    environment.remove(say=print)
+    with pytest.raises(GivenUpError):
+        environment.install(say=print, wheelhouse=wheelhouse, cancelled=cancelled)
     assert not complete()
     assert install(wheelhouse).complete
 

@@ -59,7 +59,7 @@ def test_cpu_leaves_gpu_accelerators_out() -> None:
 
 def test_without_overrides_the_repository_itself_is_served(tmp_path: Path) -> None:
     entry(tmp_path, "m", None)
-    view = repository.private_view(tmp_path, tmp_path / "view", Overrides())
+    view = repository.private_view(tmp_path, tmp_path / "view", Overrides(), print)
     assert view == tmp_path
     assert not (tmp_path / "view").exists()
 
@@ -69,7 +69,7 @@ def test_a_view_has_edited_configurations_and_links_for_the_rest(tmp_path: Path)
     bare = entry(models, "bare", None)
     ensemble = entry(models, "ensemble", 'platform: "ensemble"')
     broken = entry(models, "broken", "max_batch_size: :")
-    view = repository.private_view(models, tmp_path / "view", Overrides(instances=2))
+    view = repository.private_view(models, tmp_path / "view", Overrides(instances=2), print)
     assert (view / "bare" / "config.pbtxt").read_text().split() == [
         "instance_group",
         "{",

@@ -1,5 +1,8 @@
 """Source and sink: bounded reading in order, durable parts that replace nothing."""
 
+import errno
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -109,6 +112,21 @@ def test_a_part_never_replaces_another(tmp_path):
         sink.write(0, kept([2]), predictions([2.0]))
     assert part.read_bytes() == before
     assert list((tmp_path / "_tritonbulk" / "tmp").iterdir()) == []
+
+
+def test_a_file_system_without_hard_links_does_as_well(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    sink = open_sink(tmp_path)
+    part = sink.write(0, kept([1]), predictions([1.0]))
+    before = part.read_bytes()
+    with pytest.raises(SinkError, match="appeared while"):
+        sink.write(0, kept([2]), predictions([2.0]))
+    assert part.read_bytes() == before
+    sink.close()
+    assert not (tmp_path / "_tritonbulk" / "tmp").exists()
 
 
 def test_nothing_may_be_kept(tmp_path):

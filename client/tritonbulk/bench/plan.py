@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from tritonbulk.errors import OptionError
+from tritonbulk.options import SEGMENT_ROWS
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -67,10 +67,11 @@ def plan_trials(options: BenchOptions) -> list[Setting]:
     return trials
 
 
-def segment_rows_for(rate_rows_s: float, trial_s: float, batch_rows: Sequence[int]) -> int:
+def segment_rows_for(rate_rows_s: float, trial_s: float, batch_rows: int) -> int:
     """Return the rows of a segment for trials of ``trial_s`` at about ``rate_rows_s``.
 
-    A trial ends with whole segments, so they must be short against it (an eighth), but hold at
-    least one full batch.
+    A trial ends with whole segments, so they must be short against it (an eighth); they are never
+    longer than those of ``score``, and hold full batches only.
     """
-    return max(*batch_rows, 1, min(65_536, int(rate_rows_s * trial_s / 8)))
+    rows = min(SEGMENT_ROWS, int(rate_rows_s * trial_s / 8))
+    return max(rows // batch_rows, 1) * batch_rows

@@ -35,6 +35,7 @@ class Trial:
         rows: rows scored and written.
         seconds: from the first read to the last commit.
         cpu_seconds_client: user and system time of this process over the same span.
+        in_flight_max: most requests in flight at one moment.
         server: what Triton counted; None if the server does not tell.
         transport: what carried the requests.
     """
@@ -43,6 +44,7 @@ class Trial:
     rows: int
     seconds: float
     cpu_seconds_client: float
+    in_flight_max: int
     server: ServerSplit | None
     transport: str
 
@@ -87,7 +89,9 @@ def _cell(setting: Setting, trials: Sequence[Trial]) -> Cell:
         rows_per_second=median(rates),
         rows_per_second_min=min(rates),
         rows_per_second_max=max(rates),
-        cpu_seconds_per_million_rows=median(t.cpu_seconds_client / t.rows * 1e6 for t in trials),
+        cpu_seconds_per_million_rows=median(
+            t.cpu_seconds_client / max(t.rows, 1) * 1e6 for t in trials
+        ),
         server=ServerSplit(
             median(split.executed_batch_rows for split in splits),
             median(split.queue_ms for split in splits),

@@ -1,8 +1,9 @@
 """Sweep: runs trials through the very code of ``score`` and gives their figures.
 
 Each trial reads rows from a file, encodes, sends, decodes and writes them, durable commits
-included. The file is a slice of the user's own, laid out beside the output and read over and over,
-so that every trial sees the same rows and a short input lasts as long as is needed.
+included, in a folder beside the file for the figures. What is read is a slice of the user's own
+file, over and over, so that every trial sees the same rows and a short input lasts as long as is
+needed. With several endpoints Triton's statistics are those of the first.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ async def sweep(
     """Yield every trial of a sweep as soon as it is measured.
 
     Args:
-        options: input, model and servers, as for scoring; ``out`` is not written to.
+        options: input, model and servers, as for scoring; trials write beside ``out``, on its disk.
         bench: what to measure.
         say: told one sentence at a time before the first trial.
 
@@ -57,7 +58,7 @@ async def sweep(
     contract = read_contract(options)
     if not source.rows:
         raise InputError(f"{source.paths[0]} has no rows to measure with; give another file")
-    with tempfile.TemporaryDirectory(prefix="tritonbulk-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.out.parent) as folder:
         async with (
             serve(options, say) as servers,
             connect(servers, options, say) as (endpoints, model),
@@ -71,12 +72,11 @@ async def sweep(
             )
             largest = Setting(max(bench.batch_rows), max(bench.in_flight))
             say("warming up")
-            warm_up = await runner.run(largest, bench.trial_s, max(bench.batch_rows))
-            segment_rows = segment_rows_for(
-                warm_up.rows_per_second, bench.trial_s, bench.batch_rows
-            )
+            warm_up = await runner.run(largest, bench.trial_s, largest.batch_rows)
             for setting in plan_trials(bench):
-                yield await runner.run(setting, bench.trial_s, segment_rows)
+                rate_rows_s = warm_up.rows_per_second
+                rows = segment_rows_for(rate_rows_s, bench.trial_s, setting.batch_rows)
+                yield await runner.run(setting, bench.trial_s, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class _Runner:
             segments = _cycle(self.source, segment_rows, plan.columns, began_s + trial_s)
             driven = await drive(
                 make_job(self.source, segments, self.model, plan, open_sink(out)),
-                make_limits(options, plan),
+                make_limits(options, self.source.rows),
                 make_window(options, len(self.endpoints)),
                 transports,
                 lambda *_: None,
@@ -118,8 +118,15 @@ class _Runner:
             transport = names_of(transports)
         after = await self.endpoints[0].statistics(self.model.name, self.model.version)
         await asyncio.to_thread(shutil.rmtree, out)
-        split = server_split(before, after)
-        return Trial(setting, driven.rows_ok, seconds, cpu_s, split, transport)
+        return Trial(
+            setting,
+            driven.rows_ok,
+            seconds,
+            cpu_s,
+            driven.in_flight_max,
+            server_split(before, after),
+            transport,
+        )
 
 
 def _lay_out(source: Source, rows_min: int, folder: Path) -> Source:

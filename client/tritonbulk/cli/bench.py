@@ -50,8 +50,8 @@ TABLE_WIDTH = 130
 def command(**given: Any) -> int:
     """Measure rows per second over batch rows and requests in flight, with your own rows.
 
-    Each trial does what score does: read, encode, send, decode, write. Repeats are interleaved in
-    random order. Figures are medians over the repeats, with the slowest and the fastest.
+    Each trial does what score does: read, encode, send, decode, write (beside --out). Repeats are
+    interleaved in random order. Figures are medians, with the slowest and the fastest.
     """
     bench = BenchOptions(
         batch_rows=_numbers(given["batch_rows"], "--batch-rows"),
@@ -93,7 +93,7 @@ async def _measure(options: ScoreOptions, bench: BenchOptions) -> list[Trial]:
     trials: list[Trial] = []
 
     def say(text: str) -> None:
-        console.print(text, style="dim", highlight=False, soft_wrap=True)
+        console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
     async for trial in sweep(options, bench, say):
         trials.append(trial)

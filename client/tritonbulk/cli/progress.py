@@ -51,7 +51,7 @@ class RowProgress:
 
     def say(self, text: str) -> None:
         """Show one sentence."""
-        self._console.print(text, style="dim", highlight=False, soft_wrap=True)
+        self._console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def begin(self, rows: int) -> None:
         """Start counting towards ``rows``."""

@@ -64,7 +64,7 @@ from tritonbulk.scoring import Observer, ScoreResult, run_score
     type=float,
     default=0.01,
     show_default=True,
-    help="Stop when a larger share of rows fails.",
+    help="Stop when a larger share of all rows fails (and more than 10 rows, unless it is 0).",
 )
 @click.option("--limit", type=int, help="Score only the first so many rows.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")

@@ -137,7 +137,7 @@ def _checked_shape(
         )
     promised = (rows, *output.shape)
     if len(shape) != len(promised) or any(
-        want not in (-1, have) for have, want in zip(shape, promised, strict=True)
+        have < 0 or want not in (-1, have) for have, want in zip(shape, promised, strict=True)
     ):
         raise AnswerError(
             f"output {output.name!r} came with shape {list(shape)} for {rows} rows, the model "

@@ -72,8 +72,10 @@ def decode_texts(raw: memoryview, name: str, count: int) -> pa.Array:
     Raises:
         AnswerError: the bytes hold another number of elements.
     """
-    begins = np.empty(count, dtype=np.int64)
     begin, end = 0, len(raw)
+    if count * _LENGTH_BYTES > end:
+        raise AnswerError(f"output {name!r} came with {end} bytes, too few for {count} elements")
+    begins = np.empty(count, dtype=np.int64)
     for index in range(count):
         begins[index] = begin
         after = begin + _LENGTH_BYTES

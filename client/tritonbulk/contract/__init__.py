@@ -6,7 +6,12 @@ form, ``datatypes`` the types it speaks of, ``binding`` makes one from a mapping
 columns into tensors by it. All of it is pure: no file, no network, no clock.
 """
 
-from tritonbulk.contract.binding import bind_inputs, check_columns, parse_input_map
+from tritonbulk.contract.binding import (
+    bind_inputs,
+    check_columns,
+    element_type,
+    parse_input_map,
+)
 from tritonbulk.contract.datatypes import Datatype, datatype
 from tritonbulk.contract.gather import gather, gather_numbers, gather_texts
 from tritonbulk.contract.schema import (
@@ -17,6 +22,7 @@ from tritonbulk.contract.schema import (
     InputTensor,
     OutputTensor,
 )
+from tritonbulk.contract.sizes import row_bytes
 
 __all__ = [
     "CONTRACT_FORMAT",
@@ -29,8 +35,10 @@ __all__ = [
     "bind_inputs",
     "check_columns",
     "datatype",
+    "element_type",
     "gather",
     "gather_numbers",
     "gather_texts",
     "parse_input_map",
+    "row_bytes",
 ]

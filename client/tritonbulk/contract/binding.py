@@ -137,31 +137,53 @@ def _check_width(tensor: InputTensor, schema: pa.Schema) -> None:
 
 
 def _check_type(column: Column, found: pa.DataType, tensor: InputTensor, where: str) -> None:
-    if pa.types.is_dictionary(found):
-        found = found.value_type
-    if _is_list(found):
-        if len(tensor.columns) > 1 or column.categories is not None or not tensor.shape:
-            raise InputError(
-                f"column {column.name!r} in {where} holds lists, but tensor {tensor.name!r} wants "
-                "one value of it a row; map a scalar column"
-            )
-        while _is_list(found):
-            found = found.value_type
-    is_text = _is_text(found)
-    if column.categories is not None:
-        wants_text = any(isinstance(value, str) for value in column.categories)
-        fits = is_text == wants_text and (is_text or pa.types.is_integer(found))
-        wanted = "text" if wants_text else "integers"
-    elif tensor.datatype.name == "BYTES":
-        fits, wanted = is_text, "text or binary"
-    else:
-        fits = _is_number(found)
-        wanted = f"numbers that fit {tensor.datatype.name}"
-    if not fits:
+    element = element_type(found)
+    if _is_list(found) and (
+        len(tensor.columns) > 1 or column.categories is not None or not tensor.shape
+    ):
         raise InputError(
-            f"column {column.name!r} in {where} is {found}, but tensor {tensor.name!r} wants "
-            f"{wanted}; convert the column or map another one with --input-map"
+            f"column {column.name!r} in {where} holds lists, but tensor {tensor.name!r} wants "
+            "one value of it a row; map a scalar column"
         )
+    kind = _kind(element)
+    wanted = _wanted_kinds(column, tensor)
+    if kind not in wanted:
+        raise InputError(
+            f"column {column.name!r} in {where} is {found}, but tensor {tensor.name!r} "
+            f"({tensor.datatype.name}) wants {' or '.join(wanted)}; convert the column or map "
+            "another one with --input-map"
+        )
+
+
+def _wanted_kinds(column: Column, tensor: InputTensor) -> tuple[str, ...]:
+    """Return the kinds of values that may feed ``tensor`` from this column."""
+    if column.categories is not None:
+        return ("text",) if any(isinstance(v, str) for v in column.categories) else ("integer",)
+    if tensor.datatype.name == "BYTES":
+        return ("text",)
+    if column.dtype is None:
+        return ("integer", "float", "truth")
+    # Whole numbers are as good as the fractions that the model was shown, not the other way round.
+    kind = _kind(pa.type_for_alias(column.dtype))
+    return ("integer", "float") if kind == "float" else (kind,)
+
+
+def element_type(found: pa.DataType) -> pa.DataType:
+    """Return the type of a column's values; of a list, that of its elements."""
+    while _is_list(found) or pa.types.is_dictionary(found):
+        found = found.value_type
+    return found
+
+
+def _kind(found: pa.DataType) -> str:
+    types = pa.types
+    if _is_text(found):
+        return "text"
+    if types.is_integer(found):
+        return "integer"
+    if types.is_floating(found):
+        return "float"
+    return "truth" if types.is_boolean(found) else str(found)
 
 
 def _is_list(found: pa.DataType) -> bool:
@@ -179,11 +201,6 @@ def _is_text(found: pa.DataType) -> bool:
         or types.is_binary(found)
         or types.is_large_binary(found)
     )
-
-
-def _is_number(found: pa.DataType) -> bool:
-    types = pa.types
-    return bool(types.is_integer(found) or types.is_floating(found) or types.is_boolean(found))
 
 
 def _abbreviate(names: Sequence[str], most: int = 12) -> str:

@@ -2,19 +2,21 @@
 
 A value that the tensor cannot hold exactly enough is an error that names column and row, never a
 wrong number. The rule is Arrow's safe cast (integers must survive unchanged, fractions are not cut
-off), and finite floats must stay finite.
+off); finite floats must stay finite, and only 0 and 1 are truth values. It holds for every value by
+itself, so that rows never depend on the batch they are in.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tritonbulk.contract.datatypes import Datatype
 from tritonbulk.contract.schema import Column, InputTensor, Substitute
 from tritonbulk.errors import InputError
 
@@ -24,7 +26,7 @@ Tensor = npt.NDArray[np.generic]
 def gather(batch: pa.RecordBatch, tensor: InputTensor) -> Tensor:
     """Return the tensor that ``batch`` feeds: shape ``[rows, *tensor.shape]``, C-contiguous.
 
-    ``BYTES`` tensors come as object arrays of bytes.
+    ``BYTES`` tensors come as object arrays of bytes; `gather_texts` gives them without objects.
 
     Args:
         batch: rows with at least the tensor's columns.
@@ -51,9 +53,7 @@ def gather_numbers(
     Raises:
         InputError: as `gather`.
     """
-    arrays = [
-        _gather_column(batch.column(column.name), column, tensor) for column in tensor.columns
-    ]
+    arrays = [_named(_values, batch, column, tensor) for column in tensor.columns]
     _check_side_by_side([len(array) for array in arrays], len(batch), tensor)
     size = sum(len(array) for array in arrays)
     return _fitted_shape(size, len(batch), tensor), arrays
@@ -70,7 +70,7 @@ def gather_texts(
     Raises:
         InputError: as `gather`.
     """
-    arrays = [_texts(batch.column(column.name), column, tensor) for column in tensor.columns]
+    arrays = [_named(_texts, batch, column, tensor) for column in tensor.columns]
     _check_side_by_side([len(array) for array in arrays], len(batch), tensor)
     size = sum(len(array) for array in arrays)
     return _fitted_shape(size, len(batch), tensor), arrays
@@ -84,6 +84,26 @@ def _check_side_by_side(sizes: Sequence[int], rows: int, tensor: InputTensor) ->
                 f"column {column.name!r} holds lists, which cannot stand beside other columns in "
                 f"tensor {tensor.name!r}; map it alone, or columns of single values"
             )
+
+
+def _named(
+    take: Callable[[pa.Array, Column, InputTensor], pa.Array | Tensor],
+    batch: pa.RecordBatch,
+    column: Column,
+    tensor: InputTensor,
+) -> pa.Array:
+    """Return what ``take`` makes of a column; what Arrow cannot do is an error with its name."""
+    array = batch.column(column.name)
+    try:
+        if pa.types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        return take(array, column, tensor)
+    except pa.ArrowException as error:
+        raise InputError(
+            f"column {column.name!r} ({array.type}) does not fit tensor {tensor.name!r} "
+            f"({tensor.datatype.name}): {str(error).splitlines()[0]}; convert the column, or "
+            "export the model with a wider dtype"
+        ) from None
 
 
 def _fitted_shape(size: int, rows: int, tensor: InputTensor) -> tuple[int, ...]:
@@ -105,112 +125,24 @@ def _fitted_shape(size: int, rows: int, tensor: InputTensor) -> tuple[int, ...]:
     return (rows, *tensor.shape)
 
 
-def _gather_column(array: pa.Array, column: Column, tensor: InputTensor) -> Tensor:
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if column.categories is not None:
-        return _codes(array, column, tensor)
+def _values(array: pa.Array, column: Column, tensor: InputTensor) -> Tensor:
     if tensor.datatype.name == "BYTES":
-        return _objects(_texts(array, column, tensor))
-    array = _flattened(array, column, tensor)
-    if array.null_count:
-        array = _filled(array, column.null, column, tensor, "null")
-    return _cast(array, column, tensor)
-
-
-def _flattened(array: pa.Array, column: Column, tensor: InputTensor) -> pa.Array:
-    """Return the elements of a list column, row after row; a scalar column unchanged."""
-    while pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
-        if array.null_count:
-            raise InputError(
-                f"column {column.name!r} has a null list at row {_first(array.is_null())}; "
-                "fill or drop it"
-            )
-        lengths = pc.list_value_length(array)
-        if len(array) and pc.min(lengths) != pc.max(lengths):
-            ragged = pc.not_equal(lengths, lengths[0])
-            raise InputError(
-                f"column {column.name!r} has lists of different lengths (first at row "
-                f"{_first(ragged)}), but tensor {tensor.name!r} needs one length; pad them"
-            )
-        array = array.flatten()
-    while pa.types.is_fixed_size_list(array.type):
-        if array.null_count:
-            raise InputError(
-                f"column {column.name!r} has a null list at row {_first(array.is_null())}; "
-                "fill or drop it"
-            )
-        array = array.flatten()
-    return array
-
-
-def _codes(array: pa.Array, column: Column, tensor: InputTensor) -> Tensor:
-    """Return each value's position in the column's categories, as the tensor's dtype."""
-    value_set = pa.array(column.categories)
-    if not value_set.type.equals(array.type):
-        value_set = value_set.cast(array.type)
-    is_null = array.is_null()
-    codes = pc.index_in(array, value_set=value_set, skip_nulls=True)
-    if pc.any(is_null).as_py():
-        codes = _filled(codes, column.null, column, tensor, "null", where=is_null)
-    if codes.null_count:
-        codes = _filled(codes, column.unknown, column, tensor, "unknown category", of=array)
-    return _cast(codes, column, tensor)
-
-
-def _filled(
-    array: pa.Array,
-    substitute: Substitute,
-    column: Column,
-    tensor: InputTensor,
-    what: str,
-    *,
-    where: pa.Array | None = None,
-    of: pa.Array | None = None,
-) -> pa.Array:
-    """Return ``array`` with ``substitute`` where it is null (or where ``where`` is true)."""
-    mask = array.is_null() if where is None else where
-    if substitute == "refuse":
-        row = _first(mask)
-        value = "" if of is None else f" {of[row].as_py()!r}"
-        raise InputError(
-            f"column {column.name!r} has a {what}{value} at row {row}, which tensor "
-            f"{tensor.name!r} does not take; fill it, or export the model with a policy for it"
-        )
-    number = float("nan") if substitute == "nan" else float(substitute)
-    if not array.type.equals(pa.float64()) and (substitute == "nan" or tensor.datatype.is_float):
-        array = array.cast(pa.float64(), safe=False)
-    return pc.if_else(mask, pa.scalar(number).cast(array.type), array)
-
-
-def _cast(array: pa.Array, column: Column, tensor: InputTensor) -> Tensor:
-    """Return ``array``, which has no nulls, as the tensor's dtype."""
-    wanted = tensor.datatype
-    try:
-        cast = array if array.type == wanted.arrow else array.cast(wanted.arrow)
-    except pa.ArrowInvalid as error:
-        raise InputError(
-            f"column {column.name!r} does not fit tensor {tensor.name!r} ({wanted.name}): "
-            f"{str(error).splitlines()[0]}; convert the column or export the model with a wider "
-            "dtype"
-        ) from None
-    if pa.types.is_boolean(cast.type):
-        return np.asarray(cast.to_numpy(zero_copy_only=False))
-    values = np.asarray(cast.to_numpy())
-    if wanted.is_float and pa.types.is_floating(array.type) and array.type != cast.type:
-        overflow = np.isinf(values) & np.isfinite(array.to_numpy())
-        if overflow.any():
-            row = int(overflow.argmax())
-            raise InputError(
-                f"column {column.name!r} holds {array[row].as_py()!r} at row {row}, which "
-                f"overflows tensor {tensor.name!r} ({wanted.name}); scale the column"
-            )
-    return values
+        objects = np.empty(len(texts := _texts(array, column, tensor)), dtype=object)
+        objects[:] = texts.cast(pa.large_binary()).to_pylist()
+        return objects
+    if column.categories is None:
+        array = _flattened(array, column, tensor)
+        exact = _exact(array, column, tensor)
+        if exact.null_count:
+            exact = _filled(exact, exact.is_null(), column.null, array, column, tensor)
+    else:
+        exact = _codes(array, column.categories, column, tensor)
+    if pa.types.is_boolean(exact.type):
+        return np.asarray(exact.to_numpy(zero_copy_only=False))
+    return np.asarray(exact.to_numpy())
 
 
 def _texts(array: pa.Array, column: Column, tensor: InputTensor) -> pa.Array:
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
     array = _flattened(array, column, tensor)
     if array.null_count:
         raise InputError(
@@ -220,11 +152,108 @@ def _texts(array: pa.Array, column: Column, tensor: InputTensor) -> pa.Array:
     return array
 
 
-def _objects(texts: pa.Array) -> Tensor:
-    """Return texts as an object array of bytes."""
-    values = np.empty(len(texts), dtype=object)
-    values[:] = texts.cast(pa.large_binary()).to_pylist()
-    return values
+def _flattened(array: pa.Array, column: Column, tensor: InputTensor) -> pa.Array:
+    """Return the elements of a list column, row after row; a scalar column unchanged."""
+    types = pa.types
+    while types.is_list(array.type) or types.is_large_list(array.type) or _is_fixed(array.type):
+        if array.null_count:
+            raise InputError(
+                f"column {column.name!r} has a null list at row {_first(array.is_null())}; "
+                "fill or drop it"
+            )
+        if not _is_fixed(array.type) and len(array):
+            lengths = pc.list_value_length(array)
+            ragged = pc.not_equal(lengths, lengths[0])
+            if pc.any(ragged).as_py():
+                raise InputError(
+                    f"column {column.name!r} has lists of different lengths (first at row "
+                    f"{_first(ragged)}), but tensor {tensor.name!r} needs one length; pad them"
+                )
+        array = array.flatten()
+    return array
+
+
+def _is_fixed(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_list(kind))
+
+
+def _codes(
+    array: pa.Array, categories: tuple[str | int, ...], column: Column, tensor: InputTensor
+) -> pa.Array:
+    """Return each value's position in the categories, as the tensor's datatype."""
+    value_set = pa.array(categories)
+    if pa.types.is_integer(value_set.type):
+        array = array.cast(value_set.type)  # a narrow column may not hold every category
+    else:
+        value_set = value_set.cast(array.type)
+    is_null = array.is_null()
+    codes = pc.index_in(array, value_set=value_set, skip_nulls=True)
+    is_unknown = pc.and_(codes.is_null(), pc.invert(is_null))
+    exact = codes.cast(tensor.datatype.arrow)
+    exact = _filled(exact, is_null, column.null, array, column, tensor)
+    return _filled(exact, is_unknown, column.unknown, array, column, tensor)
+
+
+def _exact(array: pa.Array, column: Column, tensor: InputTensor) -> pa.Array:
+    """Return ``array`` as the tensor's datatype, nulls kept, every other value unchanged."""
+    wanted = tensor.datatype
+    if array.type == wanted.arrow:
+        return array
+    if pa.types.is_boolean(wanted.arrow):
+        return _truths(array, column, tensor)
+    exact = _cast(array, wanted)
+    if wanted.is_float and pa.types.is_floating(array.type):
+        overflow = pc.and_(pc.is_inf(exact), pc.is_finite(array))
+        if pc.any(overflow).as_py():
+            row = _first(overflow)
+            raise InputError(
+                f"column {column.name!r} holds {array[row].as_py()!r} at row {row}, which "
+                f"overflows tensor {tensor.name!r} ({wanted.name}); scale the column"
+            )
+    return exact
+
+
+def _cast(array: pa.Array, wanted: Datatype) -> pa.Array:
+    # Arrow has no direct way from truth values to half floats.
+    if pa.types.is_boolean(array.type) and pa.types.is_float16(wanted.arrow):
+        array = array.cast(pa.float32())
+    return array.cast(wanted.arrow)
+
+
+def _truths(array: pa.Array, column: Column, tensor: InputTensor) -> pa.Array:
+    numbers = array.cast(pa.float64(), safe=False)
+    is_truth = pc.fill_null(pc.or_(pc.equal(numbers, 0.0), pc.equal(numbers, 1.0)), True)
+    if not pc.all(is_truth).as_py():
+        row = _first(pc.invert(is_truth))
+        raise InputError(
+            f"column {column.name!r} holds {array[row].as_py()!r} at row {row}, but tensor "
+            f"{tensor.name!r} is BOOL; only 0, 1, false and true fit"
+        )
+    return pc.equal(numbers, 1.0)
+
+
+def _filled(
+    exact: pa.Array,
+    where: pa.Array,
+    substitute: Substitute,
+    array: pa.Array,
+    column: Column,
+    tensor: InputTensor,
+) -> pa.Array:
+    """Return ``exact`` with the substitute where ``where`` is true; ``array`` is the file's."""
+    if not pc.any(where).as_py():
+        return exact
+    if substitute == "refuse":
+        row = _first(where)
+        value = array[row].as_py()
+        what = "null" if value is None else f"unknown category {value!r}"
+        raise InputError(
+            f"column {column.name!r} has a {what} at row {row}, which tensor {tensor.name!r} does "
+            "not take; fill it, or export the model with a policy for it"
+        )
+    number = float("nan") if substitute == "nan" else substitute
+    filler = _exact(pa.array([number], pa.float64()), column, tensor)[0]
+    return pc.if_else(where, filler, exact)
 
 
 def _first(mask: pa.Array) -> int:

@@ -30,12 +30,29 @@ class Column:
             is fed as its position in this tuple.
         null: what a null becomes.
         unknown: what a value outside ``categories`` becomes; without meaning if they are None.
+        dtype: Arrow's name for the type that the column had when the contract was made (of a list,
+            its elements' type); None if it is not known.
     """
 
     name: str
     categories: tuple[str | int, ...] | None = None
     null: Substitute = "refuse"
     unknown: Substitute = "refuse"
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse substitutes that are neither a number nor a known word.
+
+        Raises:
+            ContractError: one is; a retry does not help.
+        """
+        for substitute in (self.null, self.unknown):
+            is_number = isinstance(substitute, (int, float)) and not isinstance(substitute, bool)
+            if not is_number and substitute not in ("refuse", "nan"):
+                raise ContractError(
+                    f"column {self.name!r} has the null policy {substitute!r}, which is neither "
+                    "'refuse' nor 'nan' nor a number; export the model again"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +158,8 @@ def _to_plain(contract: Contract) -> dict[str, Any]:
 
 def _column_to_plain(column: Column) -> dict[str, Any]:
     plain: dict[str, Any] = {"name": column.name}
+    if column.dtype is not None:
+        plain["dtype"] = column.dtype
     if column.null != "refuse":
         plain["null"] = column.null
     if column.categories is not None:
@@ -179,4 +198,5 @@ def _column_from_plain(plain: Mapping[str, Any]) -> Column:
         categories=None if categories is None else tuple(categories),
         null=plain.get("null", "refuse"),
         unknown=plain.get("unknown", "refuse"),
+        dtype=plain.get("dtype"),
     )

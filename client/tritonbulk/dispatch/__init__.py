@@ -5,7 +5,7 @@ of a server means; ``window`` how many requests may be in flight; ``limits`` der
 do not move. No clock, no I/O: time comes in with the events.
 """
 
-from tritonbulk.dispatch.limits import Limits, batch_rows_auto, rows_in_flight_max
+from tritonbulk.dispatch.limits import Limits, batch_rows_auto, failed_rows_max
 from tritonbulk.dispatch.machine import Abort, Action, Dispatch, FailRows, Send
 from tritonbulk.dispatch.policy import Failure, Verdict, judge, refusal
 from tritonbulk.dispatch.window import FixedWindow, GoodputWindow, Window
@@ -23,7 +23,7 @@ __all__ = [
     "Verdict",
     "Window",
     "batch_rows_auto",
+    "failed_rows_max",
     "judge",
     "refusal",
-    "rows_in_flight_max",
 ]

@@ -125,7 +125,9 @@ ANSWER_STATUS = "WRONG_ANSWER"
 def judge(failure: Failure) -> tuple[Verdict, TritonbulkError | None]:
     """Return what to do about a failure, and the error to stop with if that is the verdict."""
     if failure.status == ANSWER_STATUS:
-        return Verdict.STOP, AnswerError(f"{failure.text}; mend the model, nothing was written")
+        return Verdict.STOP, AnswerError(
+            f"{failure.text}; it was not written: mend the model, then run again"
+        )
     for rule in _RULES:
         if rule.status == failure.status and rule.text in failure.text:
             if rule.verdict is not Verdict.STOP:

@@ -150,11 +150,13 @@ class EmbeddedTriton:
         repository.check_models(self._repository, self._models)
         repository.check_kinds(self._repository, self._models, overrides)
         with ExitStack() as stack:
-            home = stack.enter_context(environment.in_use(self._say))
+            home = stack.enter_context(environment.in_use(self._say, self._cancelled))
             try:
                 run = stack.enter_context(new_run())
                 launch, options = self._prepare(home, run, overrides)
-                ports = _port_choices(self._given_ports, self._http, self._port_wait_s)
+                ports = _port_choices(
+                    self._given_ports, self._http, self._port_wait_s, self._cancelled
+                )
                 self._server, self._ports = launch_server(
                     options, launch, ports, self._start_deadline_s
                 )
@@ -245,7 +247,9 @@ class EmbeddedTriton:
         temporary.mkdir()
         variables = backends.server_environment(home, temporary)
         backends.preflight(backend_folder / "python" / backends.STUB, variables)
-        served = repository.private_view(self._repository, run.folder / "repository", overrides)
+        served = repository.private_view(
+            self._repository, run.folder / "repository", overrides, self._say
+        )
         options = ServerOptions(
             binary=home.tritonserver / "bin" / "tritonserver",
             repository=served.absolute(),
@@ -262,7 +266,7 @@ class EmbeddedTriton:
 
 
 def _port_choices(
-    given: tuple[int | None, int | None], http: bool, wait_s: float
+    given: tuple[int | None, int | None], http: bool, wait_s: float, cancelled: threading.Event
 ) -> Iterator[Ports]:
     """Yield ports to try: given ones as they are, once they are free, and new ones for the rest.
 
@@ -272,7 +276,7 @@ def _port_choices(
     grpc_port, http_port = given
     for _ in range(PORT_ATTEMPTS):
         for port in (grpc_port, http_port):
-            if port is not None and not wait_until_free(port, wait_s):
+            if port is not None and not wait_until_free(port, wait_s, cancelled):
                 raise StartError(
                     f"Port {port} of {HOST} is still taken after {wait_s:g} s: end the program "
                     "that listens there or choose another port."

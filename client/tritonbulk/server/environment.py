@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from tritonbulk.server.interpreter import (
     check_platform,
     choose_interpreter,
 )
-from tritonbulk.server.locks import locked
+from tritonbulk.server.locks import NEVER, locked
 
 Say = Callable[[str], None]
 REQUIREMENTS = Path(__file__).parent / "requirements"
@@ -95,28 +96,32 @@ def info() -> EnvironmentInfo | None:
 
 
 @contextmanager
-def in_use(say: Say) -> Iterator[EnvironmentInfo]:
+def in_use(say: Say, cancelled: threading.Event = NEVER) -> Iterator[EnvironmentInfo]:
     """Yield a complete environment, made first if need be, that nobody removes meanwhile.
 
     Args:
         say: told, line by line, what is being done if that takes long.
+        cancelled: set by another thread to give up making it, or waiting for it.
 
     Raises:
+        GivenUpError: ``cancelled`` was set.
         PlatformError: this machine cannot run the server.
         InstallError: the environment could not be made. A retry may help.
     """
     check_platform()
     ready = info()
     if ready is None or not ready.complete:
-        ready = install(say=say)
-    with _lock(ready.python, say, shared=True):
+        ready = install(say=say, cancelled=cancelled)
+    with _lock(ready.python, say, cancelled, shared=True):
         ready = _inspect(ready.python)
         if not ready.complete:
             raise InstallError(f"{ready.path} was removed by another process: start again.")
         yield ready
 
 
-def install(*, say: Say, wheelhouse: Path | None = None) -> EnvironmentInfo:
+def install(
+    *, say: Say, wheelhouse: Path | None = None, cancelled: threading.Event = NEVER
+) -> EnvironmentInfo:
     """Make the private environment, unless it is there and complete, and return it.
 
     A second process that does this at the same moment waits for the first one.
@@ -124,8 +129,10 @@ def install(*, say: Say, wheelhouse: Path | None = None) -> EnvironmentInfo:
     Args:
         say: told, line by line, what is being done.
         wheelhouse: a folder with all the wheels, for machines without a network.
+        cancelled: set by another thread to give up.
 
     Raises:
+        GivenUpError: ``cancelled`` was set.
         PlatformError: this machine cannot run the server.
         InstallError: no network, no space, a wheel is missing or not the pinned one. A retry may
             help.
@@ -135,10 +142,10 @@ def install(*, say: Say, wheelhouse: Path | None = None) -> EnvironmentInfo:
     if ready is not None and ready.complete:
         return ready
     interpreter = choose_interpreter()
-    with _lock(interpreter.version, say) as lock_fd:
+    with _lock(interpreter.version, say, cancelled) as lock_fd:
         ready = _inspect(interpreter.version)
         if not ready.complete:
-            _make(interpreter, wheelhouse, say, lock_fd)
+            _make(interpreter, wheelhouse, say, lock_fd, cancelled)
             ready = _inspect(interpreter.version)
     if not ready.complete:
         raise InstallError(f"{ready.path} is not what was pinned, though pip did not fail.")
@@ -159,7 +166,7 @@ def remove(*, say: Say) -> int:
         try:
             with locked(folder.with_suffix(".lock"), deadline_s=0):
                 say(f"removing {folder}")
-                shutil.rmtree(folder)
+                _delete(folder)
         except TimeoutError:
             raise InstallError(f"A server is running from {folder}: stop it first.") from None
         except OSError as error:
@@ -174,7 +181,13 @@ def pinned_versions(python: str) -> dict[str, str]:
     return dict(pins)
 
 
-def _make(interpreter: Interpreter, wheelhouse: Path | None, say: Say, lock_fd: int) -> None:
+def _make(
+    interpreter: Interpreter,
+    wheelhouse: Path | None,
+    say: Say,
+    lock_fd: int,
+    cancelled: threading.Event,
+) -> None:
     folder = _path(interpreter.version)
     free_bytes = shutil.disk_usage(folder.parent).free
     if free_bytes < FREE_BYTES_MIN:
@@ -184,10 +197,11 @@ def _make(interpreter: Interpreter, wheelhouse: Path | None, say: Say, lock_fd: 
         )
     say(f"making the server's environment, once: Python {interpreter.version}, 350 MB, {folder}")
     try:
-        shutil.rmtree(folder, ignore_errors=True)
-        pip.make_environment(interpreter.executable, folder, lock_fd)
+        _delete(folder)
+        pip.make_environment(interpreter.executable, folder, lock_fd, cancelled)
         requirements = _requirements(interpreter.version)
-        pip.install(folder / "bin" / "python", requirements, wheelhouse, say, lock_fd)
+        python = folder / "bin" / "python"
+        pip.install(python, requirements, wheelhouse, say, lock_fd, cancelled)
         marker = {"library_folder": interpreter.library_folder}
         temporary = folder / f"{MARKER}.tmp"
         temporary.write_text(json.dumps(marker), encoding="utf-8")
@@ -197,11 +211,20 @@ def _make(interpreter: Interpreter, wheelhouse: Path | None, say: Say, lock_fd: 
     say("the server's environment is ready")
 
 
+def _delete(folder: Path) -> None:
+    """Delete an environment, its marker first: half of one must not look complete."""
+    (folder / MARKER).unlink(missing_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
 def _inspect(python: str) -> EnvironmentInfo:
     folder = _path(python)
     versions = {
-        each.metadata["Name"].lower().replace("_", "-"): each.version
+        name.lower().replace("_", "-"): each.version
         for each in metadata.distributions(path=[str(_site_packages(folder, python))])
+        # A distribution that was being written when its writer died has no name.
+        if (name := each.metadata["Name"] if each.read_text("METADATA") else None)
     }
     marker: dict[str, str | None] | None = None
     with suppress(OSError, ValueError):
@@ -218,13 +241,16 @@ def _inspect(python: str) -> EnvironmentInfo:
 
 
 @contextmanager
-def _lock(python: str, say: Say, *, shared: bool = False) -> Iterator[int]:
+def _lock(
+    python: str, say: Say, cancelled: threading.Event, *, shared: bool = False
+) -> Iterator[int]:
     path = _path(python).with_suffix(".lock")
     lock = locked(
         path,
         deadline_s=WAIT_DEADLINE_S,
         shared=shared,
         on_wait=lambda: say("waiting for another process that uses the server's environment"),
+        cancelled=cancelled,
     )
     with ExitStack() as stack:
         try:

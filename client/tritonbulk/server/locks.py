@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 POLL_S = 0.1
+
+NEVER = threading.Event()
+"""The event of work that nobody cancels; it is never set."""
+
+
+class GivenUpError(Exception):
+    """Work was given up because its event was set; the caller knows why."""
 
 
 def try_lock(fd: int, *, shared: bool = False) -> bool:
@@ -33,6 +41,7 @@ def locked(
     deadline_s: float,
     shared: bool = False,
     on_wait: Callable[[], None] = lambda: None,
+    cancelled: threading.Event = NEVER,
 ) -> Iterator[int]:
     """Hold the lock of ``path`` (made if it is missing) and yield its file descriptor.
 
@@ -43,8 +52,10 @@ def locked(
         deadline_s: how long to wait for other owners, in seconds.
         shared: whether other shared owners are let in.
         on_wait: called once, if there is something to wait for.
+        cancelled: set by another thread to give up waiting.
 
     Raises:
+        GivenUpError: ``cancelled`` was set.
         TimeoutError: the deadline passed.
         OSError: the file cannot be opened.
     """
@@ -56,7 +67,8 @@ def locked(
             while not try_lock(fd, shared=shared):
                 if time.monotonic() >= give_up_at:
                     raise TimeoutError(f"{path} is still locked after {deadline_s:g} s")
-                time.sleep(POLL_S)
+                if cancelled.wait(POLL_S):
+                    raise GivenUpError
         yield fd
     finally:
         os.close(fd)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from tritonbulk.errors import InstallError
+from tritonbulk.server.locks import POLL_S, GivenUpError
 
 VENV_DEADLINE_S = 120.0
 PIP_DEADLINE_S = 1800.0
@@ -32,19 +34,21 @@ CAUSES = (
 """What pip prints → what it means for the user; the first that is found counts."""
 
 
-def make_environment(python: str, folder: Path, lock_fd: int) -> None:
+def make_environment(python: str, folder: Path, lock_fd: int, cancelled: threading.Event) -> None:
     """Make an empty virtual environment with pip in it.
 
     Args:
         python: the interpreter to make it from.
         folder: where; it must not exist.
         lock_fd: the lock that the command holds as long as it runs, even if we are killed.
+        cancelled: set by another thread to give up.
 
     Raises:
+        GivenUpError: ``cancelled`` was set.
         InstallError: it failed or took too long.
     """
     command = [python, "-I", "-m", "venv", str(folder)]
-    _run(command, lambda _line: None, VENV_DEADLINE_S, lock_fd)
+    _run(command, lambda _line: None, VENV_DEADLINE_S, lock_fd, cancelled)
 
 
 def install(
@@ -53,6 +57,7 @@ def install(
     wheelhouse: Path | None,
     say: Callable[[str], None],
     lock_fd: int,
+    cancelled: threading.Event,
 ) -> None:
     """Install exactly what ``requirements`` lists, by hash, with no dependencies besides.
 
@@ -62,8 +67,10 @@ def install(
         wheelhouse: a folder to take the wheels from instead of the package index.
         say: told of each package.
         lock_fd: see ``make_environment``.
+        cancelled: see ``make_environment``.
 
     Raises:
+        GivenUpError: ``cancelled`` was set.
         InstallError: it failed or took too long.
     """
     command = [str(python), "-I", "-m", "pip", "install", "--no-input", "--progress-bar=off"]
@@ -76,7 +83,7 @@ def install(
         if line.startswith("Collecting "):
             say(f"  {line.split()[1]}")
 
-    _run(command, tell, PIP_DEADLINE_S, lock_fd)
+    _run(command, tell, PIP_DEADLINE_S, lock_fd, cancelled)
 
 
 def explain(output: str) -> str:
@@ -89,8 +96,23 @@ def explain(output: str) -> str:
     return lines[-1].strip().rstrip(".")
 
 
-def _run(command: list[str], tell: Callable[[str], None], deadline_s: float, lock_fd: int) -> None:
+def _run(
+    command: list[str],
+    tell: Callable[[str], None],
+    deadline_s: float,
+    lock_fd: int,
+    cancelled: threading.Event,
+) -> None:
     """Run a command and hand on its lines; its last words go into the error if it fails."""
+    ended = threading.Event()
+
+    def kill_in_time() -> None:
+        give_up_at = time.monotonic() + deadline_s
+        while not ended.wait(POLL_S):
+            if cancelled.is_set() or time.monotonic() >= give_up_at:
+                process.kill()
+                return
+
     lines: list[str] = []
     with subprocess.Popen(
         command,
@@ -101,8 +123,7 @@ def _run(command: list[str], tell: Callable[[str], None], deadline_s: float, loc
         errors="replace",
         pass_fds=(lock_fd,),
     ) as process:
-        timer = threading.Timer(deadline_s, process.kill)
-        timer.start()
+        threading.Thread(target=kill_in_time, name="tritonbulk-install", daemon=True).start()
         try:
             assert process.stdout is not None
             for line in process.stdout:
@@ -112,6 +133,8 @@ def _run(command: list[str], tell: Callable[[str], None], deadline_s: float, loc
             process.kill()
             raise
         finally:
-            timer.cancel()
+            ended.set()
+    if cancelled.is_set():
+        raise GivenUpError
     if process.returncode:
         raise InstallError(f"The server's environment was not made: {explain(''.join(lines))}.")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from contextlib import ExitStack
 
 from tritonbulk.server.flags import HOST
+from tritonbulk.server.locks import GivenUpError
 
 POLL_S = 0.2
 
@@ -20,13 +22,18 @@ def free_ports(count: int) -> list[int]:
         return [int(each.getsockname()[1]) for each in sockets]
 
 
-def wait_until_free(port: int, deadline_s: float) -> bool:
-    """Wait until nobody listens on a loopback port: False if someone still does at the deadline."""
+def wait_until_free(port: int, deadline_s: float, cancelled: threading.Event) -> bool:
+    """Wait until nobody listens on a loopback port: False if someone still does at the deadline.
+
+    Raises:
+        GivenUpError: ``cancelled`` was set by another thread.
+    """
     give_up_at = time.monotonic() + deadline_s
     while not _is_free(port):
         if time.monotonic() >= give_up_at:
             return False
-        time.sleep(POLL_S)
+        if cancelled.wait(POLL_S):
+            raise GivenUpError
     return True
 
 

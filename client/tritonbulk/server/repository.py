@@ -7,7 +7,7 @@ configurations are edited copies and everything else is a symbolic link to the o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,10 +80,13 @@ def check_kinds(repository: Path, models: Sequence[str] | None, overrides: Overr
             )
 
 
-def private_view(repository: Path, folder: Path, overrides: Overrides) -> Path:
+def private_view(
+    repository: Path, folder: Path, overrides: Overrides, say: Callable[[str], None]
+) -> Path:
     """Return the repository to serve: itself if nothing is overridden, else a view in ``folder``.
 
-    An entry whose configuration cannot be read is passed on as it is, so that Triton says why.
+    An entry whose configuration cannot be read is passed on as it is, so that Triton says why;
+    ``say`` is told.
 
     Raises:
         OSError: the view cannot be written.
@@ -96,6 +99,8 @@ def private_view(repository: Path, folder: Path, overrides: Overrides) -> Path:
     for name in entries(repository):
         original, view = repository / name, folder / name
         config = _read(original / CONFIG)
+        if config is None:
+            say(f"{original / CONFIG} cannot be parsed here: {name} is served as it is configured")
         if config is None or config.platform == "ensemble":
             view.symlink_to(original.absolute())
             continue

@@ -97,9 +97,14 @@ def _new_lock(folder: Path) -> tuple[Path, int]:
         path = guard.SHARED_MEMORY / f"{NAME}{secrets.token_hex(8)}.lock"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         # Between these two lines a sweep may take the new file for a dead start's; then try again.
-        if try_lock(fd) and path.exists():
-            os.write(fd, json.dumps({"folder": str(folder)}).encode())
-            return path, fd
+        try:
+            if try_lock(fd) and path.exists():
+                os.write(fd, json.dumps({"folder": str(folder)}).encode())
+                return path, fd
+        except OSError:
+            path.unlink(missing_ok=True)
+            os.close(fd)
+            raise
         os.close(fd)
 
 

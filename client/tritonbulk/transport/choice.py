@@ -8,11 +8,10 @@ from typing import Literal
 
 from tritonbulk.codec.placement import place
 from tritonbulk.codec.request import answer_bytes
-from tritonbulk.contract import InputTensor, OutputTensor
+from tritonbulk.contract import InputTensor, OutputTensor, row_bytes
 from tritonbulk.dispatch.limits import (
     IN_FLIGHT_BYTES_MAX,
     WINDOW_MAX_PER_ENDPOINT,
-    bytes_per_row,
 )
 from tritonbulk.options import TransportName, is_loopback
 
@@ -59,14 +58,14 @@ def choose_carriage(
         batch_rows: rows of a full request.
         may_share: whether the servers may be given shared memory.
     """
-    sizes = [bytes_per_row([tensor]) * batch_rows for tensor in inputs]
+    sizes = [row_bytes([tensor]) * batch_rows for tensor in inputs]
     answers = [answer_bytes(tensor, batch_rows) for tensor in outputs]
-    slot_bytes = place([*sizes, *answers])[1]
+    slot_bytes = max(place([*sizes, *answers])[1], 1)
     by_bytes = IN_FLIGHT_BYTES_MAX // len(addresses) // slot_bytes
     kind: Literal["unary", "stream", "shm"]
     if asked != "auto":
         kind = asked
-    elif may_share and bytes_per_row((*inputs, *outputs)) >= SHARED_MEMORY_ROW_BYTES_MIN:
+    elif may_share and row_bytes((*inputs, *outputs)) >= SHARED_MEMORY_ROW_BYTES_MIN:
         kind = "shm"
     else:
         kind = "stream" if all(map(is_loopback, addresses)) else "unary"

@@ -156,8 +156,9 @@ class Endpoint:
             )
             config = await self._config(model, version)
         except AttemptFailedError as error:
+            said = _check_transient(error.failure, self.address)
             raise OutageError(
-                f"{self.address} stopped answering ({error}); check the server, then run again"
+                f"{self.address} stopped answering ({said}); check the server, then run again"
             ) from error
         return describe(metadata, config, version)
 

@@ -3,7 +3,8 @@
 Categories travel in the file itself. LightGBM writes those of a DataFrame's categorical columns
 into its last line (``pandas_categorical``); without pandas, the same list can be set on the
 Booster before saving, as ``examples/flights/train.py`` does. A categorical feature without such a
-list takes the column's integers as they are.
+list takes the column's integers as they are, and only integers: LightGBM cuts fractions off, the
+graph does not.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import lightgbm
 import numpy as np
 import pyarrow as pa
 
-from tritonbulk.contract import Column, InputTensor, datatype
+from tritonbulk.contract import Column, InputTensor, datatype, element_type
 from tritonbulk.errors import InputError, ModelError
 from tritonbulk_export.columns import feature_columns
 from tritonbulk_export.sources.lightgbm_trees import is_classifier, to_onnx
@@ -78,10 +79,28 @@ def _columns(
 ) -> tuple[Column, ...]:
     names = feature_columns(booster.feature_name(), booster.num_feature(), sample)
     categories = _categories(booster, dump)
+    for position in _categorical(booster, dump):
+        found = element_type(sample.field(names[position]).type)
+        if position not in categories and not pa.types.is_integer(found):
+            raise InputError(
+                f"feature {names[position]!r} is categorical and its column is {found}; give a "
+                "sample in which it is a column of integers"
+            )
     return tuple(
         Column(name, categories=categories.get(position), null="nan", unknown="nan")
         for position, name in enumerate(names)
     )
+
+
+def _categorical(booster: lightgbm.Booster, dump: dict[str, Any]) -> list[int]:
+    """Return the positions of the categorical features."""
+    infos = dump["feature_infos"]
+    # A numeric feature has an interval here, a categorical one its values.
+    return [
+        position
+        for position, name in enumerate(booster.feature_name())
+        if infos.get(name, {}).get("values")
+    ]
 
 
 def _categories(
@@ -91,13 +110,7 @@ def _categories(
     lists = booster.pandas_categorical or []
     if not lists:
         return {}
-    infos = dump["feature_infos"]
-    # A numeric feature has an interval here, a categorical one its values.
-    positions = [
-        position
-        for position, name in enumerate(booster.feature_name())
-        if infos.get(name, {}).get("values")
-    ]
+    positions = _categorical(booster, dump)
     if len(positions) != len(lists):
         raise ModelError(
             f"the LightGBM model lists categories for {len(lists)} features but {len(positions)} "

@@ -1,6 +1,7 @@
 """LightGBM's own tree dump → ONNX, exactly.
 
-Written here because the answers must be LightGBM's for *every* input, and the general converter
+Written here because the answers must be LightGBM's for every input that the contract lets through
+(integers where a feature is categorical), and the general converter
 differs from LightGBM in three ways that a sample need not show: a NaN in a feature that had none in
 training (LightGBM takes it for 0), a threshold that float32 cannot hold (it must be rounded down,
 or values equal to it change sides), and random forests of other than 100 trees.

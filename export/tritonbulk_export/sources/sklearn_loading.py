@@ -71,17 +71,20 @@ def _load_skops(path: Path) -> Any:
             f"{path} holds types that are not known to be safe: {', '.join(unknown)}; save the "
             "model without them, or, if you made it yourself, as a pickle and pass --trust-pickle"
         )
-    if not all(_is_sound(found) for found in _walk(model, set())):
+    if not all(_is_sound(found, width) for found, width in _walk(model, 0, set())):
         raise InputError(f"{path} holds a tree with impossible node numbers; do not use this file")
     return model
 
 
-def _walk(found: Any, seen: set[int]) -> Iterator[Any]:
-    """Yield every object that ``found`` holds, itself included, once."""
+def _walk(found: Any, width: int, seen: set[int]) -> Iterator[tuple[Any, int]]:
+    """Yield every object that ``found`` holds, itself included, once.
+
+    Each with the number of features that the estimator around it takes: scikit-learn lets no rows
+    of another width through to what is inside.
+    """
     if id(found) in seen or isinstance(found, str | bytes | int | float | None):
         return
     seen.add(id(found))
-    yield found
     children: Any = ()
     if isinstance(found, dict):
         children = [*found.keys(), *found.values()]
@@ -90,26 +93,30 @@ def _walk(found: Any, seen: set[int]) -> Iterator[Any]:
     elif isinstance(found, np.ndarray):
         children = found.ravel() if found.dtype == object else ()
     elif hasattr(found, "__dict__"):
+        width = int(vars(found).get("n_features_in_", width))
         children = vars(found).values()
+    yield found, width
     for child in children:
-        yield from _walk(child, seen)
+        yield from _walk(child, width, seen)
 
 
-def _is_sound(found: Any) -> bool:
+def _is_sound(found: Any, width: int) -> bool:
     kind = f"{type(found).__module__}.{type(found).__qualname__}"
     if kind == _TREE:
         inner = found.children_left != -1
         return _is_tree(
             found.children_left[inner], found.children_right[inner], np.flatnonzero(inner),
             found.node_count,
-        ) and _is_below(found.feature[inner], found.n_features)  # fmt: skip
+        ) and _is_below(found.feature[inner], min(found.n_features, width))  # fmt: skip
     if kind == _HISTOGRAM_TREE:
         nodes = found.nodes
         inner = nodes["is_leaf"] == 0
         split_on_set = inner & (nodes["is_categorical"] != 0)
-        return _is_tree(
-            nodes["left"][inner], nodes["right"][inner], np.flatnonzero(inner), len(nodes)
-        ) and _is_below(nodes["bitset_idx"][split_on_set], len(found.raw_left_cat_bitsets))
+        return (
+            _is_tree(nodes["left"][inner], nodes["right"][inner], np.flatnonzero(inner), len(nodes))
+            and _is_below(nodes["feature_idx"][inner], width)
+            and _is_below(nodes["bitset_idx"][split_on_set], len(found.raw_left_cat_bitsets))
+        )
     return True
 
 
