@@ -9,6 +9,7 @@ call; and when the stream breaks, whatever is under way and all that follows goe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Callable
 from types import TracebackType
@@ -44,11 +45,11 @@ class StreamTransport:
         self._outbox: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
         self._waiting: dict[str, asyncio.Future[StreamReply | None]] = {}
         self._ids = itertools.count(1)
-        self._tasks: list[asyncio.Task[None]] = []
         self.broken = False
 
     async def __aenter__(self) -> Self:
-        self._tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._read())]
+        self._writer = asyncio.create_task(self._write())
+        self._reader = asyncio.create_task(self._read())
         return self
 
     async def __aexit__(
@@ -58,8 +59,13 @@ class StreamTransport:
         trace: TracebackType | None,
     ) -> None:
         await self._drain()
+        if not self._waiting:
+            self.broken = True  # by us: nobody needs to be told
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await self._call.done_writing()
+            await asyncio.wait({self._reader}, timeout=DRAIN_S)
         self._end()
-        await asyncio.wait(self._tasks)
+        await asyncio.wait({self._reader, self._writer})
 
     @property
     def name(self) -> str:
@@ -142,7 +148,7 @@ class StreamTransport:
                 )
 
     async def _drain(self) -> None:
-        """Let the server finish what it works on, for up to `DRAIN_S`, and send no more.
+        """Send no more, and let the server finish what it works on, for up to `DRAIN_S`.
 
         tritonserver 2.51 sometimes never lets go of a request whose stream was cancelled; it can
         then neither unload the model nor end by itself.
@@ -158,7 +164,7 @@ class StreamTransport:
         """Give up the stream; whoever waits for a reply learns that there is none."""
         self.broken = True
         self._call.cancel()
-        for task in self._tasks:
+        for task in (self._writer, self._reader):
             if task is not asyncio.current_task():
                 task.cancel()
         for waiting in self._waiting.values():
