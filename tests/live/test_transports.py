@@ -419,7 +419,8 @@ async def ask_again(wire, rows):
         try:
             return await wire.ask(rows)
         except AttemptFailedError as error:
-            assert error.failure.status == "UNAVAILABLE"
+            if error.failure.status != "UNAVAILABLE":
+                raise
             await asyncio.sleep(0.05)
 
 

@@ -57,8 +57,16 @@ def command() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    said, interrupted_code = "interrupted", 130
+
+    def terminate(_signal: int, _frame: object) -> None:
+        # To asyncio an interrupt is the main task's end; an exit raised here would be any task's.
+        nonlocal said, interrupted_code
+        said, interrupted_code = "terminated", 143
+        signal.raise_signal(signal.SIGINT)
+
     if hasattr(signal, "SIGTERM"):
-        signal.signal(signal.SIGTERM, _terminate)
+        signal.signal(signal.SIGTERM, terminate)
     try:
         code = command.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -69,17 +77,12 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
-        _complain("interrupted")
-        sys.exit(130)
+        _complain(said)
+        sys.exit(interrupted_code)
     except BrokenPipeError:
         # Whoever read our output has gone; there is nobody left to tell.
         sys.stderr.close()
         sys.exit(3)
-
-
-def _terminate(_signal: int, _frame: object) -> NoReturn:
-    _complain("terminated")
-    raise SystemExit(143)
 
 
 def _complain(text: str) -> None:
