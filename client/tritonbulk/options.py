@@ -59,6 +59,7 @@ class ScoreOptions:
         failed_fraction_max: share of all rows (0…1) that may fail before the run stops; ten rows
             may in any case, unless it is 0.
         instances: model instances in the embedded server; None leaves the repository's choice.
+        cpu: whether the embedded server serves models for GPUs on the CPU.
         transport: what carries the requests; "auto" chooses by the model and the servers.
         trust_shared_memory: whether servers at ``endpoints``, all on this machine, may be given
             memory of this process to read and write.
@@ -80,6 +81,7 @@ class ScoreOptions:
     limit_rows: int | None = None
     failed_fraction_max: float = 0.01
     instances: int | None = None
+    cpu: bool = False
     transport: TransportName = "auto"
     trust_shared_memory: bool = False
 
@@ -89,6 +91,12 @@ class ScoreOptions:
         Raises:
             OptionError: names the option, its value and what it may be; a retry does not help.
         """
+        for endpoint in self.endpoints:
+            _check_endpoint(endpoint)
+        if self.endpoints and (self.instances is not None or self.cpu):
+            raise OptionError(
+                "--instances and --cpu are for the embedded server; leave them out with --endpoint"
+            )
         if not self.inputs:
             raise OptionError("no input was given; name at least one Parquet file")
         if not self.model:
@@ -128,3 +136,16 @@ class ScoreOptions:
                 "--transport shm opens memory of this process to the server at "
                 f"{self.endpoints[0]}; add --trust-shared-memory if you trust it"
             )
+
+
+def _check_endpoint(endpoint: str) -> None:
+    """Refuse what gRPC would take for another address than was meant."""
+    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s/:]+):(\d{1,5})", endpoint)
+    if found and 0 < int(found[2]) < 65_536:
+        return
+    if re.match(r"(dns|ipv4|ipv6|unix):", endpoint):
+        return
+    raise OptionError(
+        f"--endpoint {endpoint!r} is not of the form HOST:PORT; give for example gpu1:8001, the "
+        "port of Triton's gRPC service"
+    )

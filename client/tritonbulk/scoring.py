@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from tritonbulk.codec import RequestEncoder, ResponseDecoder
+from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
 from tritonbulk.contract import parse_input_map
 from tritonbulk.dispatch import FixedWindow, GoodputWindow, Limits, Window, failed_rows_max
 from tritonbulk.dispatch.limits import WINDOW_MAX_PER_ENDPOINT, WINDOW_START_PER_ENDPOINT
@@ -116,11 +116,21 @@ def score(
         UsageError: nothing was sent; a retry does not help.
         TritonbulkError: see its class and ``retry_helps``.
     """
+    if _is_in_event_loop():
+        raise OptionError("score() cannot wait in a running event loop; await score_async() there")
     return asyncio.run(
         score_async(
             inputs, model=model, out=out, endpoints=endpoints, repository=repository, **options
         )
     )
+
+
+def _is_in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def score_async(
@@ -133,25 +143,41 @@ async def score_async(
     **options: Any,
 ) -> ScoreResult:
     """Score as `score` does, in the running event loop."""
-    files = [inputs] if isinstance(inputs, (str, Path)) else inputs
-    input_map = options.pop("input_map", {})
-    if not isinstance(input_map, Mapping):
-        input_map = parse_input_map([input_map] if isinstance(input_map, str) else input_map)
-    if isinstance(options.get("keep"), str):
-        options["keep"] = (options["keep"],)
-    try:
-        checked = ScoreOptions(
-            inputs=tuple(str(file) for file in files),
-            model=model,
-            out=Path(out),
-            endpoints=tuple(endpoints or ()),
-            repository=None if repository is None else Path(repository),
-            input_map=input_map,
-            **options,
+    known = {field.name for field in fields(ScoreOptions)}
+    if unknown := options.keys() - known:
+        raise OptionError(
+            f"score() has no option {min(unknown)!r}; it has {', '.join(sorted(known))}"
         )
-    except TypeError as error:
-        raise OptionError(f"score() does not know an option: {error}") from error
+    for name in ("batch_rows", "in_flight_max"):
+        if options.get(name) == "auto":
+            options[name] = None
+    if options.get("keep") is not None:
+        options["keep"] = _strings(options["keep"])
+    if options.get("model_version") is not None:
+        options["model_version"] = str(options["model_version"])
+    checked = ScoreOptions(
+        inputs=tuple(str(file) for file in _strings(inputs)),
+        model=model,
+        out=Path(out),
+        endpoints=tuple(_strings(endpoints or ())),
+        repository=None if repository is None else Path(repository),
+        input_map=_input_map(options.pop("input_map", {})),
+        **options,
+    )
     return await run_score(checked)
+
+
+def _strings(given: str | Path | Sequence[Any]) -> tuple[Any, ...]:
+    """Return one thing or several as several: a string is one, not its letters."""
+    return (given,) if isinstance(given, (str, Path)) else tuple(given)
+
+
+def _input_map(
+    given: str | Sequence[str] | Mapping[str, str | Sequence[str]],
+) -> dict[str, tuple[str, ...]]:
+    if isinstance(given, Mapping):
+        return {tensor: _strings(columns) for tensor, columns in given.items()}
+    return parse_input_map(_strings(given))
 
 
 async def run_score(options: ScoreOptions, observer: Observer | None = None) -> ScoreResult:
@@ -172,7 +198,10 @@ async def run_score(options: ScoreOptions, observer: Observer | None = None) -> 
             observer.begin(rows_in)
             carriage = make_carriage(options, plan, servers)
             segments = source.read(options.segment_rows, plan.columns, options.limit_rows)
-            job = make_job(source, segments, model, plan, open_sink(options.out))
+            sink = open_sink(options.out)
+            job = make_job(source, segments, model, plan, sink)
+            if not rows_in:
+                _write_empty(source, plan, sink)
             async with open_transports(
                 carriage, endpoints, servers.shared_memory, observer.say
             ) as transports:
@@ -189,6 +218,13 @@ async def run_score(options: ScoreOptions, observer: Observer | None = None) -> 
     return _result(options, model, plan, driven, rows_in, watch, servers, transport)
 
 
+def _write_empty(source: Source, plan: Plan, sink: Sink) -> None:
+    """Write one part without rows, so that whoever reads the output finds its columns."""
+    kept = pa.schema([source.schema.field(name) for name in plan.keep])
+    rows = pa.RecordBatch.from_pylist([], kept)
+    sink.write(0, rows, Predictions(0, plan.outputs, plan.names))
+
+
 def make_job(
     source: Source,
     segments: Iterator[tuple[Segment, pa.RecordBatch]],
@@ -200,7 +236,8 @@ def make_job(
 
     def name_rows(segment: Segment, batch: Batch) -> str:
         begin = segment.row_begin + batch.row_begin
-        return f"{source.paths[segment.file_index]}, rows {begin} to {begin + batch.rows - 1}"
+        path = source.paths[segment.file_index]
+        return f"{path}, counted from row {begin} ({batch.rows} rows)"
 
     return Job(
         segments=segments,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from tritonbulk.contract import Contract
 from tritonbulk.driver import settle_some
-from tritonbulk.errors import InputError, ModelError, UsageError
+from tritonbulk.errors import ContractError, InputError, ModelError, UsageError
 from tritonbulk.options import DEFAULT_REPOSITORY, ScoreOptions
 from tritonbulk.transport import Endpoint, ServedModel, SharedMemoryAccess
 
@@ -56,9 +56,14 @@ async def serve(options: ScoreOptions, say: Callable[[str], None]) -> AsyncItera
             f"{', '.join(names) or 'no models at all'}"
         )
     say(f"starting the embedded Triton server on {repository}")
-    # When the run is over nobody waits for an answer any more, so the server is killed at once.
+    # Nobody else uses this server, so when the run is over nothing is in flight to wait for.
     async with EmbeddedTriton(
-        repository, models=[options.model], instances=options.instances, stop_deadline_s=0, say=say
+        repository,
+        models=[options.model],
+        instances=options.instances,
+        cpu=options.cpu,
+        stop_deadline_s=0,
+        say=say,
     ) as server:
         say(f"serving {options.model} at {server.grpc}")
         access = SharedMemoryAccess(
@@ -124,10 +129,14 @@ def read_contract(options: ScoreOptions) -> Contract | None:
     """Return the contract of an explicitly given repository, if it has one for the model."""
     if options.repository is None:
         return None
+    if not options.repository.is_dir():
+        raise UsageError(f"model repository {options.repository} does not exist; check the path")
     path = options.repository / options.model / "contract.json"
     try:
         return Contract.from_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+    except ContractError as error:
+        raise ContractError(f"{path}: {error}") from error
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error}); check its permissions") from error

@@ -106,7 +106,9 @@ def _open(path: Path) -> pq.ParquetFile:
 def _null_counts(metadata: pq.FileMetaData, columns: Iterable[str]) -> dict[str, int]:
     positions = {metadata.schema.column(index).path: index for index in range(metadata.num_columns)}
     counts: dict[str, int] = {}
-    for name in positions.keys() & set(columns):
+    for name in columns:
+        if name not in positions:
+            continue
         groups = [
             metadata.row_group(group).column(positions[name]).statistics
             for group in range(metadata.num_row_groups)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tritonbulk.contract import InputTensor
+from tritonbulk.errors import OptionError
 
 if TYPE_CHECKING:
     import onnx
@@ -74,6 +75,17 @@ class Tolerance:
 
     atol: float = 1e-5
     rtol: float = 1e-5
+
+    def __post_init__(self) -> None:
+        """Refuse what is no distance.
+
+        Raises:
+            OptionError: one of them is negative or NaN; a retry does not help.
+        """
+        if not (self.atol >= 0 and self.rtol >= 0):
+            raise OptionError(
+                f"--atol {self.atol} and --rtol {self.rtol} must be numbers of at least 0"
+            )
 
 
 @dataclass(frozen=True, slots=True)

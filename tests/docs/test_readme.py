@@ -62,6 +62,6 @@ def test_the_readmes_python_runs(tmp_path):
     )
     assert "336,776 rows" in done.stdout
     assert "0 failed" in done.stdout
-    table = pq.read_table(tmp_path / "predictions")
+    table = pq.read_table(tmp_path / "out" / "library")
     assert table.num_rows == 336_776
     assert table.column_names[:3] == ["carrier", "flight", "probabilities"]

@@ -87,10 +87,12 @@ def test_every_row_comes_back_in_order_with_its_prediction(rows, triton, tmp_pat
 
 def test_the_library_scores_like_the_command_line(rows, triton, tmp_path):
     result = tritonbulk.score(
-        rows, model="double", out=tmp_path / "out", endpoints=[triton.grpc],
-        input_map=[MAP], keep=("id",), rename={"y": "doubled"}, limit_rows=100,
+        rows, model="double", out=tmp_path / "out", endpoints=triton.grpc,
+        input_map={"x": list("abcd")}, keep="id", rename={"y": "doubled"}, limit_rows=100,
+        model_version=1, batch_rows="auto",
     )  # fmt: skip
     assert result.rows_in == result.rows_ok == 100
+    assert result.model_version == "1"
     table = pq.read_table(tmp_path / "out")
     assert table.column_names == ["id", "doubled", "_tritonbulk_status", "_tritonbulk_error"]
 
@@ -116,6 +118,10 @@ def test_wrong_use_ends_with_a_sentence_and_2(rows, triton, tmp_path):
         2, "nope", "does not serve",
     )  # fmt: skip
     fails(score(rows, triton, out, "--input-map", MAP, "--model-version", "7"), 2, "version 7")
+    fails(
+        score(rows, triton, out, "--input-map", MAP, "--model-version", "x"), 2, "--model-version"
+    )
+    fails(score(rows, triton, out, "--repository", "nowhere"), 2, "nowhere does not exist")
     fails(score(rows, triton, out, "--input-map", "x=a,b,c,z"), 2, "'z'")
     fails(score(rows, triton, out, "--input-map", "x=a,b"), 2, "takes 4 values", "2 columns")
     fails(score(rows, triton, out, "--input-map", "q=a"), 2, "'q'", "inputs are x")
@@ -130,6 +136,30 @@ def test_wrong_use_ends_with_a_sentence_and_2(rows, triton, tmp_path):
     out.mkdir()
     (out / "part-00000000.parquet").write_text("")
     fails(score(rows, triton, out), 2, "already holds parts")
+
+
+def test_a_file_without_rows_gives_a_part_without_rows(rows, triton, tmp_path):
+    empty = tmp_path / "empty.parquet"
+    pq.write_table(pq.read_table(rows).slice(0, 0), empty)
+    done = score(empty, triton, tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    table = pq.read_table(tmp_path / "out")
+    assert table.num_rows == 0
+    assert table.column_names[-3:] == ["y", "_tritonbulk_status", "_tritonbulk_error"]
+
+
+def test_paths_with_spaces_and_other_letters_work(rows, repository, tmp_path, monkeypatch):
+    odd = tmp_path / "ü dir" / "re po"
+    odd.parent.mkdir()
+    odd.symlink_to(repository)
+    (tmp_path / "tm p").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tm p"))
+    done = run(
+        "score", rows, "--model", "double", "--repository", odd, "--out", tmp_path / "o ü",
+        "--input-map", MAP, "--limit", 8,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert pq.read_table(tmp_path / "o ü").num_rows == 8
 
 
 def test_nulls_that_no_policy_allows_are_refused_before_the_first_row(triton, tmp_path):

@@ -5,7 +5,13 @@ from collections import Counter
 import pytest
 from tritonclient.grpc import service_pb2
 
-from tritonbulk.bench.plan import BenchOptions, Setting, plan_trials, segment_rows_for
+from tritonbulk.bench.plan import (
+    BenchOptions,
+    Setting,
+    batch_rows_within,
+    plan_trials,
+    segment_rows_for,
+)
 from tritonbulk.bench.statistics import ServerSplit, Trial, server_split, summarize
 from tritonbulk.errors import OptionError
 
@@ -28,7 +34,7 @@ def test_a_setting_that_is_asked_for_twice_is_one_cell():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"batch_rows": ()}, "--batch-rows"),
+        ({"batch_rows": (4, 0)}, "--batch-rows"),
         ({"in_flight": (0,)}, "--in-flight"),
         ({"trial_s": 0.0}, "--trial-seconds"),
         ({"repeats": 0}, "--repeats"),
@@ -39,14 +45,23 @@ def test_options_without_a_meaning_are_refused(wrong, message):
         BenchOptions(**{"batch_rows": (1,), "in_flight": (1,), **wrong})
 
 
+@pytest.mark.parametrize(
+    ("limit", "sizes"),
+    [(0, (64, 256, 1024, 4096)), (4, (4,)), (256, (64, 256)), (300, (64, 256, 300)),
+     (10**5, (64, 256, 1024, 4096))],
+)  # fmt: skip
+def test_default_sizes_end_at_the_models_limit(limit, sizes):
+    assert batch_rows_within(limit) == sizes
+
+
 def test_segments_are_short_against_a_trial_and_hold_full_batches():
-    assert segment_rows_for(1e6, 2.0, 4096) == 65_536
-    assert segment_rows_for(1e4, 2.0, 64) == 39 * 64
-    assert segment_rows_for(10.0, 2.0, 256) == 256
+    assert segment_rows_for(1e6, 2.0, Setting(4096, 16)) == 65_536
+    assert segment_rows_for(1e4, 2.0, Setting(64, 16)) == 39 * 64
+    assert segment_rows_for(10.0, 2.0, Setting(256, 7)) == 4 * 256
 
 
 def trial(setting, rate, split=None):
-    return Trial(setting, int(rate * 2), 2.0, 0.5, setting.in_flight, split, "unary")
+    return Trial(setting, int(rate * 2), 0, 2.0, 0.5, setting.in_flight, split, "unary")
 
 
 def test_a_cell_has_median_and_extremes_of_its_trials():

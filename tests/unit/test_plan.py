@@ -1,5 +1,6 @@
 """The plan of a run: which contract holds, what is read, sent and kept."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pytest
 from tritonclient.grpc import service_pb2
 
+import tritonbulk
 from tritonbulk.contract import (
     CONTRACT_PARAMETER,
     Column,
@@ -110,6 +112,12 @@ def test_what_cannot_be_kept_or_renamed_is_refused():
         ({"limit_rows": 0}, "--limit is 0"),
         ({"max_outage_s": -1.0}, "--max-outage is -1"),
         ({"failed_fraction_max": 1.5}, "--max-failed-fraction is 1.5"),
+        ({"max_outage_s": float("nan")}, "--max-outage is nan"),
+        ({"endpoints": ("localhost",)}, "'localhost' is not of the form HOST:PORT"),
+        ({"endpoints": ("http://h:1",)}, "not of the form HOST:PORT"),
+        ({"endpoints": ("h:99999",)}, "not of the form HOST:PORT"),
+        ({"endpoints": ("",)}, "not of the form HOST:PORT"),
+        ({"endpoints": ("h:1",), "instances": 2}, "leave them out with --endpoint"),
     ],
 )
 def test_options_without_a_meaning_are_refused(wrong, message):
@@ -145,6 +153,10 @@ def test_models_that_cannot_be_scored_by_rows_are_refused():
     with pytest.raises(ModelError, match=r"'x' .* has no batch dimension"):
         describe(metadata(x=[4, 2]), None, None)
     decoupled = config()
+    sequential = config()
+    sequential.config.sequence_batching.SetInParent()
+    with pytest.raises(ModelError, match="takes sequences"):
+        describe(metadata(), sequential, None)
     decoupled.config.model_transaction_policy.decoupled = True
     with pytest.raises(ModelError, match="decoupled"):
         describe(metadata(), decoupled, None)
@@ -155,3 +167,35 @@ def test_optional_inputs_are_left_out():
     described.inputs.add(name="o", datatype="FP32", shape=[-1, 1])
     settings.config.input.add(name="o", optional=True)
     assert describe(described, settings, None).inputs == (X,)
+
+
+@pytest.mark.parametrize("endpoint", ["gpu1:8001", "127.0.0.1:1", "[::1]:8001", "dns:///t:8001"])
+def test_addresses_that_grpc_understands_are_taken(endpoint):
+    assert replace(OPTIONS, endpoints=(endpoint,)).endpoints == (endpoint,)
+
+
+def test_a_map_that_names_every_tensor_does_not_ask_contracts_that_disagree():
+    served = replace(SERVED, contract=replace(CONTRACT, digest="sha256:2"))
+    found = plan(served, in_repository=CONTRACT, input_map={"x": ("a", "b")})
+    assert columns(found) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"max_outage": 5}, "no option 'max_outage'; it has .*max_outage_s"),
+        ({"endpoints": "nohost"}, "'nohost' is not of the form HOST:PORT"),
+        ({"batch_rows": 0}, "--batch-rows is 0"),
+    ],
+)
+def test_wrong_arguments_of_the_library_are_sentences(given, message):
+    with pytest.raises(OptionError, match=message):
+        tritonbulk.score("in.parquet", model="m", out="out", **given)
+
+
+def test_the_blocking_form_says_what_to_do_in_an_event_loop():
+    async def inside():
+        tritonbulk.score("in.parquet", model="m", out="out")
+
+    with pytest.raises(OptionError, match="await score_async"):
+        asyncio.run(inside())

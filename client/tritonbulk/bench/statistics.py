@@ -33,6 +33,7 @@ class Trial:
     Attributes:
         setting: what was set.
         rows: rows scored and written.
+        rows_failed: rows written with an error.
         seconds: from the first read to the last commit.
         cpu_seconds_client: user and system time of this process over the same span.
         in_flight_max: most requests in flight at one moment.
@@ -42,6 +43,7 @@ class Trial:
 
     setting: Setting
     rows: int
+    rows_failed: int
     seconds: float
     cpu_seconds_client: float
     in_flight_max: int

@@ -19,11 +19,17 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tritonbulk.bench.plan import BenchOptions, Setting, plan_trials, segment_rows_for
+from tritonbulk.bench.plan import (
+    BenchOptions,
+    Setting,
+    batch_rows_within,
+    plan_trials,
+    segment_rows_for,
+)
 from tritonbulk.bench.statistics import Trial, server_split
 from tritonbulk.contract import Contract
 from tritonbulk.driver import drive
-from tritonbulk.errors import InputError
+from tritonbulk.errors import InputError, OptionError
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
 from tritonbulk.scoring import make_carriage, make_job, make_limits, make_window, names_of
@@ -58,12 +64,16 @@ async def sweep(
     contract = read_contract(options)
     if not source.rows:
         raise InputError(f"{source.paths[0]} has no rows to measure with; give another file")
+    if not options.out.parent.is_dir():
+        raise OptionError(f"folder {options.out.parent} does not exist; give another --out")
     with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.out.parent) as folder:
         async with (
             serve(options, say) as servers,
             connect(servers, options, say) as (endpoints, model),
         ):
             where = str(source.paths[0])
+            if not bench.batch_rows:
+                bench = replace(bench, batch_rows=batch_rows_within(model.max_batch_size))
             for rows in bench.batch_rows:
                 make_plan(replace(options, batch_rows=rows), model, source.schema, contract, where)
             sliced = _lay_out(source, max(bench.batch_rows), Path(folder))
@@ -75,7 +85,7 @@ async def sweep(
             warm_up = await runner.run(largest, bench.trial_s, largest.batch_rows)
             for setting in plan_trials(bench):
                 rate_rows_s = warm_up.rows_per_second
-                rows = segment_rows_for(rate_rows_s, bench.trial_s, setting.batch_rows)
+                rows = segment_rows_for(rate_rows_s, bench.trial_s, setting)
                 yield await runner.run(setting, bench.trial_s, rows)
 
 
@@ -121,6 +131,7 @@ class _Runner:
         return Trial(
             setting,
             driven.rows_ok,
+            driven.rows_failed,
             seconds,
             cpu_s,
             driven.in_flight_max,

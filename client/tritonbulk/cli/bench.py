@@ -16,8 +16,7 @@ from rich.table import Table
 from tritonbulk.bench.plan import BenchOptions
 from tritonbulk.bench.statistics import Cell, Trial, summarize
 from tritonbulk.bench.sweep import sweep
-from tritonbulk.cli.common import input_map_option, model_options
-from tritonbulk.contract import parse_input_map
+from tritonbulk.cli.common import model_options, parse_model_options
 from tritonbulk.errors import OptionError, SinkError
 from tritonbulk.options import ScoreOptions
 
@@ -32,9 +31,9 @@ TABLE_WIDTH = 130
 )
 @click.argument("input_file", metavar="INPUT")
 @model_options
-@input_map_option
 @click.option(
-    "--batch-rows", default="64,256,1024,4096", show_default=True, help="Rows a request, a list."
+    "--batch-rows",
+    help="Rows a request, a list.  [default: 64,256,1024,4096, as far as the model allows]",
 )
 @click.option("--in-flight", default="1,4,16", show_default=True, help="Requests at once, a list.")
 @click.option("--trial-seconds", type=float, default=2.0, show_default=True, help="Of one trial.")
@@ -54,22 +53,15 @@ def command(**given: Any) -> int:
     interleaved in random order. Figures are medians, with the slowest and the fastest.
     """
     bench = BenchOptions(
-        batch_rows=_numbers(given["batch_rows"], "--batch-rows"),
+        batch_rows=_numbers(given["batch_rows"], "--batch-rows") if given["batch_rows"] else (),
         in_flight=_numbers(given["in_flight"], "--in-flight"),
         trial_s=given["trial_seconds"],
         repeats=given["repeats"],
     )
     options = ScoreOptions(
         inputs=(given["input_file"],),
-        model=given["model"],
-        model_version=given["model_version"],
         out=given["out"],
-        endpoints=given["endpoint"],
-        repository=given["repository"],
-        instances=given["instances"],
-        transport=given["transport"],
-        trust_shared_memory=given["trust_shared_memory"],
-        input_map=parse_input_map(given["input_map"]),
+        **parse_model_options(given),
     )
     trials = asyncio.run(_measure(options, bench))
     cells = summarize(trials)
@@ -89,7 +81,6 @@ def command(**given: Any) -> int:
 
 async def _measure(options: ScoreOptions, bench: BenchOptions) -> list[Trial]:
     console = Console(stderr=True)
-    total = len(bench.batch_rows) * len(bench.in_flight) * bench.repeats
     trials: list[Trial] = []
 
     def say(text: str) -> None:
@@ -98,8 +89,9 @@ async def _measure(options: ScoreOptions, bench: BenchOptions) -> list[Trial]:
     async for trial in sweep(options, bench, say):
         trials.append(trial)
         say(
-            f"trial {len(trials)} of {total}: {trial.setting.batch_rows} rows × "
-            f"{trial.setting.in_flight} in flight: {trial.rows_per_second:,.0f} rows/s"
+            f"trial {len(trials)}: {trial.setting.batch_rows} rows × {trial.setting.in_flight} in "
+            f"flight: {trial.rows_per_second:,.0f} rows/s"
+            + (f", {trial.rows_failed:,} rows failed" if trial.rows_failed else "")
         )
     return trials
 
@@ -114,7 +106,7 @@ def _print_table(cells: Sequence[Cell]) -> None:
         "slowest … fastest",
         "of best",
         "client CPU-s/Mrow",
-        "executed batch",
+        "executed rows",
         "queue ms",
         "compute ms",
     ):

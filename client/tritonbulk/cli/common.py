@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import click
 
+from tritonbulk.contract import parse_input_map
 from tritonbulk.errors import OptionError
 from tritonbulk.options import DEFAULT_REPOSITORY, TransportName
 
@@ -15,7 +16,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def model_options(command: _Command) -> _Command:
-    """Add the options that say which model is asked, and where."""
+    """Add the options that say which model is asked, where, and what goes in and out."""
     for option in reversed(
         (
             click.option("--model", required=True, help="Name of the model on the server."),
@@ -45,18 +46,55 @@ def model_options(command: _Command) -> _Command:
                 is_flag=True,
                 help="Share memory with the servers at --endpoint, which are on this machine.",
             ),
+            click.option(
+                "--cpu", is_flag=True, help="Embedded server: serve models for GPUs on the CPU."
+            ),
+            click.option(
+                "--keep",
+                metavar="COLUMNS",
+                help="Input columns to keep, comma-separated, patterns allowed; '' keeps none.  "
+                "[default: all]",
+            ),
+            click.option(
+                "--rename",
+                multiple=True,
+                metavar="TENSOR=COLUMN",
+                help="Name a prediction column.",
+            ),
+            click.option(
+                "--input-map",
+                multiple=True,
+                metavar="TENSOR=COLUMN[,COLUMN…]",
+                help="Columns that feed a tensor, patterns allowed.  "
+                "[default: the model's contract]",
+            ),
         )
     ):
         command = option(command)
     return command
 
 
-input_map_option = click.option(
-    "--input-map",
-    multiple=True,
-    metavar="TENSOR=COLUMN[,COLUMN…]",
-    help="Columns that feed a tensor, patterns allowed.  [default: the model's contract]",
-)
+def parse_model_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `ScoreOptions` that `model_options` gives."""
+    return {
+        "model": given["model"],
+        "model_version": given["model_version"],
+        "endpoints": given["endpoint"],
+        "repository": given["repository"],
+        "instances": given["instances"],
+        "cpu": given["cpu"],
+        "transport": given["transport"],
+        "trust_shared_memory": given["trust_shared_memory"],
+        "input_map": parse_input_map(given["input_map"]),
+        "keep": _names(given["keep"]),
+        "rename": parse_pairs(given["rename"], "--rename"),
+    }
+
+
+def _names(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def number_or_auto(text: str) -> int | None:

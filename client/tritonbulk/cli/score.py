@@ -10,9 +10,8 @@ from typing import Any
 
 import click
 
-from tritonbulk.cli.common import input_map_option, model_options, number_or_auto, parse_pairs
+from tritonbulk.cli.common import model_options, number_or_auto, parse_model_options
 from tritonbulk.cli.progress import RowProgress
-from tritonbulk.contract import parse_input_map
 from tritonbulk.options import MAX_OUTAGE_S, SEGMENT_ROWS, ScoreOptions
 from tritonbulk.scoring import Observer, ScoreResult, run_score
 
@@ -20,20 +19,13 @@ from tritonbulk.scoring import Observer, ScoreResult, run_score
 @click.command(
     name="score",
     epilog="Example:  tritonbulk score flights.parquet --model flight_delay --out scored/ "
-    "--keep flight_id,carrier",
+    "--keep flight,carrier",
 )
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @model_options
-@input_map_option
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Output folder, without parts."
 )
-@click.option(
-    "--keep",
-    metavar="COLUMNS",
-    help="Input columns to keep, comma-separated, patterns allowed; '' keeps none.  [default: all]",
-)
-@click.option("--rename", multiple=True, metavar="TENSOR=COLUMN", help="Name a prediction column.")
 @click.option(
     "--batch-rows",
     type=number_or_auto,
@@ -78,17 +70,8 @@ def command(**given: Any) -> int:
     """
     options = ScoreOptions(
         inputs=given["inputs"],
-        model=given["model"],
-        model_version=given["model_version"],
         out=given["out"],
-        endpoints=given["endpoint"],
-        repository=given["repository"],
-        instances=given["instances"],
-        transport=given["transport"],
-        trust_shared_memory=given["trust_shared_memory"],
-        input_map=parse_input_map(given["input_map"]),
-        keep=_names(given["keep"]),
-        rename=parse_pairs(given["rename"], "--rename"),
+        **parse_model_options(given),
         batch_rows=given["batch_rows"],
         segment_rows=given["segment_rows"],
         in_flight_max=given["max_in_flight"],
@@ -103,12 +86,6 @@ def command(**given: Any) -> int:
     if given["as_json"]:
         click.echo(json.dumps(asdict(result)))
     return 1 if result.rows_failed else 0
-
-
-def _names(text: str | None) -> tuple[str, ...] | None:
-    if text is None:
-        return None
-    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _print_summary(result: ScoreResult) -> None:

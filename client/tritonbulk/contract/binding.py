@@ -145,6 +145,8 @@ def _check_type(column: Column, found: pa.DataType, tensor: InputTensor, where: 
             f"column {column.name!r} in {where} holds lists, but tensor {tensor.name!r} wants "
             "one value of it a row; map a scalar column"
         )
+    if pa.types.is_null(element) and column.null != "refuse":
+        return
     kind = _kind(element)
     wanted = _wanted_kinds(column, tensor)
     if kind not in wanted:

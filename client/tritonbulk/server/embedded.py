@@ -161,10 +161,11 @@ class EmbeddedTriton:
                     options, launch, ports, self._start_deadline_s
                 )
             except OSError as error:
-                raise StartError(f"The embedded server did not start: {error}.") from error
+                cause = error.strerror or "the temporary folder cannot be written; set TMPDIR"
+                raise StartError(f"The embedded server did not start: {cause}.") from error
             self._log_path = launch.log_path
             self._shared_memory_prefix = run.prefix
-            stack.callback(self._server.stop, self._stop_deadline_s)
+            stack.callback(self._stop_server, self._server)
             self._stack = stack.pop_all()
         return self
 
@@ -175,6 +176,11 @@ class EmbeddedTriton:
         """
         self._server = None
         self._stack.close()
+
+    def _stop_server(self, server: GuardedServer) -> None:
+        # A dead stub never answers what it was asked, so there is nothing to wait for.
+        is_broken = server.pid is not None and bool(dead_stubs(server.pid))
+        server.stop(0 if is_broken else self._stop_deadline_s)
 
     def check(self) -> None:
         """Return if the server, and each process that runs a model for it, is alive.

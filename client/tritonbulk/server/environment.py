@@ -230,7 +230,8 @@ def _inspect(python: str) -> EnvironmentInfo:
     with suppress(OSError, ValueError):
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     as_pinned = pinned_versions(python).items() <= versions.items()
-    runs = (folder / "bin" / "python").exists()
+    binary = _site_packages(folder, python) / "pytriton" / "tritonserver" / "bin" / "tritonserver"
+    runs = (folder / "bin" / "python").exists() and binary.exists()
     return EnvironmentInfo(
         path=folder,
         python=python,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from tritonbulk.errors import InstallError
@@ -110,7 +113,7 @@ def _run(
         give_up_at = time.monotonic() + deadline_s
         while not ended.wait(POLL_S):
             if cancelled.is_set() or time.monotonic() >= give_up_at:
-                process.kill()
+                _kill_all(process)
                 return
 
     lines: list[str] = []
@@ -122,6 +125,7 @@ def _run(
         text=True,
         errors="replace",
         pass_fds=(lock_fd,),
+        start_new_session=True,  # so that what it starts can be killed with it
     ) as process:
         threading.Thread(target=kill_in_time, name="tritonbulk-install", daemon=True).start()
         try:
@@ -130,7 +134,7 @@ def _run(
                 lines.append(line)
                 tell(line.strip())
         except BaseException:
-            process.kill()
+            _kill_all(process)
             raise
         finally:
             ended.set()
@@ -138,3 +142,9 @@ def _run(
         raise GivenUpError
     if process.returncode:
         raise InstallError(f"The server's environment was not made: {explain(''.join(lines))}.")
+
+
+def _kill_all(process: subprocess.Popen[str]) -> None:
+    """Kill a command and whatever it started (venv runs ensurepip, which holds no lock)."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tritonbulk.errors import InputError, ModelError, UsageError
+from tritonbulk.server.runs import is_plain
 
 CONFIG = "config.pbtxt"
 
@@ -85,6 +86,7 @@ def private_view(
 ) -> Path:
     """Return the repository to serve: itself if nothing is overridden, else a view in ``folder``.
 
+    A repository whose path Triton cannot take is seen through a link in ``folder``.
     An entry whose configuration cannot be read is passed on as it is, so that Triton says why;
     ``say`` is told.
 
@@ -92,7 +94,10 @@ def private_view(
         OSError: the view cannot be written.
     """
     if overrides == Overrides():
-        return repository
+        if is_plain(repository.absolute()):
+            return repository
+        folder.symlink_to(repository.absolute())
+        return folder
     from google.protobuf import text_format  # noqa: PLC0415 - see _read
 
     folder.mkdir()

@@ -51,7 +51,7 @@ def new_run() -> Iterator[Run]:
         OSError: no temporary folder or no shared memory can be written (disk full, read-only).
     """
     sweep()
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER_NAME))
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER_NAME, dir=_temporary()))
     try:
         lock_path, lock_fd = _new_lock(folder)
     except BaseException:
@@ -63,6 +63,20 @@ def new_run() -> Iterator[Run]:
     finally:
         _remove(run.prefix, folder, lock_path)
         os.close(lock_fd)
+
+
+def is_plain(path: Path) -> bool:
+    """Return whether tritonserver and its stubs can take a path.
+
+    They split command lines at spaces and read other than ASCII letters in the C locale.
+    """
+    return re.fullmatch(r"[A-Za-z0-9_./+:@%=-]+", str(path)) is not None
+
+
+def _temporary() -> Path:
+    """Return the folder for temporary files, or ``/tmp`` where its name is not plain."""
+    chosen = Path(tempfile.gettempdir())
+    return chosen if is_plain(chosen) else Path("/tmp")  # noqa: S108  mkdtemp makes it private
 
 
 def sweep() -> int:

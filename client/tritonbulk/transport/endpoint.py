@@ -215,4 +215,9 @@ def _check_transient(failure: Failure, address: str) -> str:
     verdict, error = judge(failure)
     if verdict is Verdict.STOP and error is not None:
         raise type(error)(f"{address}: {error}")
+    if verdict is Verdict.SUSPECT:
+        raise ModelError(
+            f"{address} refuses the question for the model: {failure.text}; check "
+            "the model's name and --model-version"
+        )
     return f"{failure.status}: {failure.text}"

@@ -59,6 +59,11 @@ def describe(
             f"model {metadata.name!r} is decoupled (any number of answers a request), which cannot "
             "be scored row by row; serve a version of it that answers once"
         )
+    if settings is not None and settings.HasField("sequence_batching"):
+        raise ModelError(
+            f"model {metadata.name!r} takes sequences (sequence_batching), whose rows depend on "
+            "each other; serve a version of it that scores rows by themselves"
+        )
     optional = {entry.name for entry in settings.input if entry.optional} if settings else set()
     inputs = [tensor for tensor in metadata.inputs if tensor.name not in optional]
     for tensor in (*inputs, *metadata.outputs):

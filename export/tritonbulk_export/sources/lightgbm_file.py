@@ -9,6 +9,7 @@ graph does not.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +67,27 @@ def _load(path: Path) -> lightgbm.Booster:
             f"model file {path} does not exist; give the path of a LightGBM text model"
         )
     try:
-        with path.open("rb") as file:
-            if file.readline().strip() == b"tree":
-                return lightgbm.Booster(model_file=path)
+        text = path.read_bytes()
+        if text.split(b"\n", 1)[0].strip() == b"tree":
+            if not _is_whole(text):
+                raise InputError(f"{path} is cut off or damaged; save the model again")
+            return lightgbm.Booster(model_file=path)
     except (OSError, lightgbm.basic.LightGBMError) as error:
         raise InputError(f"{path} cannot be read ({error}); give a whole, readable file") from error
     raise InputError(f"{path} is not a LightGBM text model; save it with Booster.save_model")
+
+
+def _is_whole(text: bytes) -> bool:
+    """Return whether all trees are there, as long as the head of the file says.
+
+    LightGBM follows these numbers unchecked and ends the process where they are wrong.
+    """
+    head, found, rest = text.partition(b"\nTree=0\n")
+    sizes = re.search(rb"^tree_sizes=([0-9 ]+)$", head, re.MULTILINE)
+    trees, ended, _ = rest.partition(b"end of trees")
+    if not (found and sizes and ended):
+        return False
+    return sum(map(int, sizes[1].split())) == len(b"Tree=0\n") + len(trees)
 
 
 def _columns(

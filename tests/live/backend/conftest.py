@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -47,7 +48,15 @@ class Backend:
 
     def statistics(self, name: str) -> Any:
         """What the server counted for a model of one version."""
-        return self.client.get_inference_statistics(name).model_stats[0]
+        # Triton counts an execution after its answers have left: wait until two looks agree.
+        before = None
+        for _ in range(50):
+            now = self.client.get_inference_statistics(name).model_stats[0]
+            if before == now and now.execution_count:
+                break
+            before = now
+            time.sleep(0.1)
+        return now
 
     def score(self, model: str, *, wanted: tuple[str, ...] = (), **arrays: np.ndarray) -> Any:
         """The outputs by name; ``wanted`` limits them."""
