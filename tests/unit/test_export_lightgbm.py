@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import lightgbm
 import numpy as np
 import onnxruntime
@@ -55,6 +57,9 @@ def run(booster, matrix):
 def expected_of(booster, matrix):
     answers = booster.predict(matrix.astype(np.float32))
     return answers.reshape(len(matrix), -1)
+
+
+FLIGHTS = (Path(__file__).parents[2] / "examples/flights/flight_delay.lgb.txt").read_bytes()
 
 
 @pytest.fixture
@@ -198,8 +203,12 @@ def test_a_sample_without_a_feature_is_refused(export):
         (None, "does not exist"),
         (b"not a model", "is not a LightGBM text model"),
         (b"\xff", "is not a LightGBM text model"),
-        (b"tree\nversion=v4\n", "cannot be read"),
+        (b"tree\nversion=v4\n", "is cut off or damaged"),
+        (FLIGHTS[:900], "is cut off or damaged"),
+        (FLIGHTS[:100_000], "is cut off or damaged"),
+        (FLIGHTS.replace(b"Tree=1\n", b"Tree=100\n", 1), "is cut off or damaged"),
     ],
+    ids=range(7),
 )
 def test_a_file_that_is_no_model_is_refused(tmp_path, data, reason):
     if data is not None:

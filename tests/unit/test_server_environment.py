@@ -35,7 +35,7 @@ def wheelhouse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     wheel = tmp_path / "wheels" / "tiny-1.0-py3-none-any.whl"
     wheel.parent.mkdir()
     files = {
-        "tiny.py": b"",
+        "pytriton/tritonserver/bin/tritonserver": b"",
         "tiny-1.0.dist-info/METADATA": b"Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
         "tiny-1.0.dist-info/WHEEL": b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any",
     }
@@ -79,6 +79,12 @@ def test_an_environment_is_complete_only_with_marker_interpreter_and_pinned_vers
     marker.rename(made.path / "aside")
     assert not complete(), "without its marker it was interrupted"
     (made.path / "aside").rename(marker)
+    assert complete()
+
+    binary = made.tritonserver / "bin" / "tritonserver"
+    binary.rename(made.path / "aside")
+    assert not complete(), "without the server it is of no use"
+    (made.path / "aside").rename(binary)
     assert complete()
 
     metadata = made.site_packages / "tiny-1.0.dist-info"
