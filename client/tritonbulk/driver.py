@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tritonbulk.codec import Answer, Predictions, RequestEncoder, ResponseDecoder
+from tritonbulk.codec import Answer, Predictions, Reply, RequestEncoder, ResponseDecoder
 from tritonbulk.contract import OutputTensor
 from tritonbulk.dispatch import (
     Abort,
@@ -99,6 +99,7 @@ class _Answered:
     request_id: int
     batch: Batch
     answers: tuple[Answer, ...]
+    reply: Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,8 +281,9 @@ class _Driver:
             case _Read((segment, rows)):
                 self._reading = False
                 self._take_on(segment, rows, writer)
-            case _Answered(request_id, batch, answers):
+            case _Answered(request_id, batch, answers, reply):
                 self._open[batch.segment].predictions.put(batch.row_begin, answers)
+                reply.release()
                 self._dispatch.succeeded(request_id, self._clock())
                 self._settle(batch.segment, writer)
             case _Failed(request_id, failure):
@@ -351,13 +353,15 @@ class _Driver:
             raise DataError(f"{where}: {error}") from error
         timeout_s = min(ATTEMPT_TIMEOUT_S, max(self._limits.max_outage_s, 1.0))
         try:
-            answer = await self._transports[send.endpoint].infer(request, timeout_s)
-            answers = self._job.decoder.decode(answer, batch.rows)
+            reply = await self._transports[send.endpoint].infer(request, timeout_s)
         except AttemptFailedError as error:
             return _Failed(send.request_id, error.failure)
+        try:
+            answers = self._job.decoder.decode(reply, batch.rows)
         except AnswerError as error:
+            reply.release()
             return _Failed(send.request_id, Failure(2, ANSWER_STATUS, str(error)))
-        return _Answered(send.request_id, batch, answers)
+        return _Answered(send.request_id, batch, answers, reply)
 
 
 def _first(error: BaseException) -> BaseException:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import re
 from collections.abc import Mapping
@@ -25,6 +26,20 @@ MAX_OUTAGE_S = 900.0
 
 DEFAULT_REPOSITORY = Path("model_repository")
 """Where the embedded server finds models unless told otherwise."""
+
+TransportName = Literal["auto", "unary", "stream", "shm"]
+"""What may carry the requests; see ``docs/transports.md``."""
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether a gRPC target names this machine itself, by its text alone."""
+    if address.startswith("unix:"):
+        return True
+    host = re.sub(r"^(ipv[46]:|dns:(///)?)", "", address).rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +73,9 @@ class ScoreOptions:
             may in any case, unless it is 0.
         instances: model instances in the embedded server; None leaves the repository's choice.
         cpu: whether the embedded server serves models for GPUs on the CPU.
+        transport: what carries the requests; "auto" chooses by the model and the servers.
+        trust_shared_memory: whether servers at ``endpoints``, all on this machine, may be given
+            memory of this process to read and write.
     """
 
     inputs: tuple[str, ...]
@@ -80,6 +98,8 @@ class ScoreOptions:
     failed_fraction_max: float = 0.01
     instances: int | None = None
     cpu: bool = False
+    transport: TransportName = "auto"
+    trust_shared_memory: bool = False
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.
@@ -117,6 +137,26 @@ class ScoreOptions:
         if not 0 <= self.failed_fraction_max <= 1:
             raise OptionError(
                 f"--max-failed-fraction is {self.failed_fraction_max}; give a share from 0 to 1"
+            )
+        self._check_transport()
+
+    def _check_transport(self) -> None:
+        if self.transport not in get_args(TransportName):
+            raise OptionError(
+                f"--transport is {self.transport!r}; give one of "
+                f"{', '.join(get_args(TransportName))}"
+            )
+        if self.trust_shared_memory:
+            for address in self.endpoints:
+                if not is_loopback(address):
+                    raise OptionError(
+                        f"--trust-shared-memory needs servers on this machine, but {address} is "
+                        "not a loopback address; leave it out, or name the server by 127.0.0.1"
+                    )
+        elif self.transport == "shm" and self.endpoints:
+            raise OptionError(
+                "--transport shm opens memory of this process to the server at "
+                f"{self.endpoints[0]}; add --trust-shared-memory if you trust it"
             )
 
 

@@ -30,7 +30,13 @@ from tritonbulk.segments import Batch, Segment
 from tritonbulk.session import Servers, connect, read_contract, serve
 from tritonbulk.sink import Sink, check_output, open_sink
 from tritonbulk.source import Source, open_source
-from tritonbulk.transport import ServedModel
+from tritonbulk.transport import (
+    Carriage,
+    ServedModel,
+    Transport,
+    choose_carriage,
+    open_transports,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +58,8 @@ class ScoreResult:
         model: the model's name.
         model_version: the version that answered.
         endpoints: addresses of the servers.
+        transport: what carried the requests at the end: unary, stream or shm; joined by "+" where
+            endpoints differ.
         output: the output folder.
         rows_filtered: rows that were read and that ``where`` removed:
             ``rows_in - rows_scored``.
@@ -70,6 +78,7 @@ class ScoreResult:
     model: str
     model_version: str
     endpoints: tuple[str, ...]
+    transport: str
     output: str
     rows_filtered: int
 
@@ -79,7 +88,8 @@ class Observer:
     """Who is told how a run goes; every function returns at once.
 
     Attributes:
-        say: told one sentence at a time about what happens before the first row.
+        say: told one sentence at a time about what happens before the first row, and about a
+            transport that gives way to another.
         begin: told how many rows there are to score; None where only the end will tell.
         advance: told (rows settled, rows failed) so far, after each answer.
     """
@@ -197,24 +207,29 @@ async def run_score(options: ScoreOptions, observer: Observer | None = None) -> 
                 _check_nulls(source, plan)
             rows = _rows_expected(source, options)
             observer.begin(rows)
+            carriage = make_carriage(options, plan, servers)
             segments = source.read(
                 options.segment_rows or _segment_rows_auto(source, plan),
                 plan.columns,
                 options.limit_rows,
             )
             job = make_job(source, segments, model, plan, open_sink(options.out))
-            driven = await drive(
-                job,
-                make_limits(options, rows),
-                make_window(options, len(endpoints)),
-                endpoints,
-                observer.advance,
-                servers.watch,
-            )
+            async with open_transports(
+                carriage, endpoints, servers.shared_memory, observer.say
+            ) as transports:
+                driven = await drive(
+                    job,
+                    make_limits(options, rows),
+                    make_window(options, len(endpoints)),
+                    transports,
+                    observer.advance,
+                    servers.watch,
+                )
+                transport = names_of(transports)
             if not (driven.rows_ok or driven.rows_failed or driven.rows_filtered):
                 _write_empty(source, plan, open_sink(options.out))
         watch.pause()
-    return _result(options, model, plan, driven, watch, servers)
+    return _result(options, model, plan, driven, watch, servers, transport)
 
 
 def _write_empty(source: Source, plan: Plan, sink: Sink) -> None:
@@ -294,6 +309,23 @@ def make_window(options: ScoreOptions, endpoints: int) -> Window:
     )
 
 
+def make_carriage(options: ScoreOptions, plan: Plan, servers: Servers) -> Carriage:
+    """Return how the requests to each endpoint travel."""
+    return choose_carriage(
+        options.transport,
+        servers.addresses,
+        plan.inputs,
+        plan.outputs,
+        plan.batch_rows,
+        may_share=servers.shared_memory is not None,
+    )
+
+
+def names_of(transports: Sequence[Transport]) -> str:
+    """Return the names of the transports, each once."""
+    return "+".join(sorted({transport.name for transport in transports}))
+
+
 def _check_nulls(source: Source, plan: Plan) -> None:
     """Refuse nulls that no policy allows before the first row, where statistics tell of them."""
     fed = {
@@ -318,6 +350,7 @@ def _result(
     driven: Driven,
     watch: _Stopwatch,
     servers: Servers,
+    transport: str,
 ) -> ScoreResult:
     rows_scored = driven.rows_ok + driven.rows_failed
     return ScoreResult(
@@ -334,6 +367,7 @@ def _result(
         model=model.name,
         model_version=model.version,
         endpoints=servers.addresses,
+        transport=transport,
         output=str(options.out),
         rows_filtered=driven.rows_filtered,
     )

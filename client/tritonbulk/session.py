@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tritonbulk.contract import Contract
 from tritonbulk.driver import settle_some
 from tritonbulk.errors import ContractError, InputError, ModelError, UsageError
 from tritonbulk.options import DEFAULT_REPOSITORY, ScoreOptions
-from tritonbulk.transport import Endpoint, ServedModel
+from tritonbulk.transport import Endpoint, ServedModel, SharedMemoryAccess
 
 READY_GRACE_S = 5.0
 """How long the other servers may take once one is ready."""
@@ -24,18 +24,21 @@ class Servers:
         addresses: of the endpoints.
         headers: sent with every call.
         watch: raises if an embedded server can no longer serve.
+        shared_memory: how memory is shared with them; None if it must not, or cannot.
     """
 
     addresses: tuple[str, ...]
     headers: Mapping[str, str]
     watch: Callable[[], None]
+    shared_memory: SharedMemoryAccess | None = None
 
 
 @contextlib.asynccontextmanager
 async def serve(options: ScoreOptions, say: Callable[[str], None]) -> AsyncIterator[Servers]:
     """Give the servers of a run: the endpoints asked for, else an embedded one for its length."""
     if options.endpoints:
-        yield Servers(options.endpoints, {}, lambda: None)
+        with _shared_memory_access(options.trust_shared_memory) as access:
+            yield Servers(options.endpoints, {}, lambda: None, access)
         return
     # Deferred: the embedded server is Linux only, scoring against an endpoint is not.
     from tritonbulk.server.embedded import EmbeddedTriton  # noqa: PLC0415
@@ -63,7 +66,27 @@ async def serve(options: ScoreOptions, say: Callable[[str], None]) -> AsyncItera
         say=say,
     ) as server:
         say(f"serving {options.model} at {server.grpc}")
-        yield Servers((server.grpc,), {}, server.check)
+        access = SharedMemoryAccess(
+            server.shared_memory_prefix, server.admin_headers, is_abandoned=lambda _: False
+        )
+        yield Servers((server.grpc,), {}, server.check, access)
+
+
+@contextlib.contextmanager
+def _shared_memory_access(is_trusted: bool) -> Iterator[SharedMemoryAccess | None]:
+    """Give the right to share memory with servers that are not ours, if the user trusts them."""
+    if not is_trusted:
+        yield None
+        return
+    from tritonbulk.server import runs  # noqa: PLC0415 - Linux only, as shared memory is
+
+    with contextlib.ExitStack() as stack:
+        try:
+            run = stack.enter_context(runs.new_run())
+        except (OSError, ImportError):
+            yield None
+        else:
+            yield SharedMemoryAccess(run.prefix, {}, runs.is_abandoned)
 
 
 @contextlib.asynccontextmanager

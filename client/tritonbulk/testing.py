@@ -18,6 +18,7 @@ from tritonclient.utils import (
     triton_to_np_dtype,
 )
 
+from tritonbulk.codec import Reply, Request
 from tritonbulk.dispatch import Failure
 from tritonbulk.transport import AttemptFailedError
 
@@ -51,9 +52,14 @@ class ScriptedTransport:
         self.requests: list[service_pb2.ModelInferRequest] = []
         self.in_flight_max = 0
 
-    async def infer(self, request: bytes, timeout_s: float) -> bytes:
+    @property
+    def name(self) -> str:
+        """See `tritonbulk.transport.Transport.name`."""
+        return "unary"
+
+    async def infer(self, request: Request, timeout_s: float) -> Reply:
         """See `tritonbulk.transport.Transport.infer`."""
-        message = service_pb2.ModelInferRequest.FromString(request)
+        message = service_pb2.ModelInferRequest.FromString(request.to_bytes())
         self.requests.append(message)
         fault = self._faults.pop(0) if self._faults else None
         self._in_flight += 1
@@ -67,7 +73,7 @@ class ScriptedTransport:
             self._in_flight -= 1
         if fault is not None:
             raise AttemptFailedError(fault)
-        return encode_answer(message.model_version, self._model(decode_tensors(message)))
+        return Reply(encode_answer(message.model_version, self._model(decode_tensors(message))))
 
 
 def decode_tensors(request: service_pb2.ModelInferRequest) -> dict[str, npt.NDArray[np.generic]]:

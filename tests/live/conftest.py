@@ -60,11 +60,11 @@ def _write_double(entry: Path, config: str | None = "instance_group { count: 1 }
     return entry
 
 
-def _write_python(entry: Path, code: str) -> Path:
+def _write_python(entry: Path, code: str, config: str = PYTHON_CONFIG) -> Path:
     """Write a model entry of Triton's own Python backend."""
     (entry / "1").mkdir(parents=True)
     (entry / "1" / "model.py").write_text(code)
-    (entry / "config.pbtxt").write_text(PYTHON_CONFIG)
+    (entry / "config.pbtxt").write_text(config)
     return entry
 
 
@@ -206,7 +206,7 @@ def write_double() -> Callable[..., Path]:
     return _write_double
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_python() -> Callable[..., Path]:
     """Give `_write_python`."""
     return _write_python

@@ -80,6 +80,7 @@ def test_every_row_comes_back_in_order_with_its_prediction(rows, triton, tmp_pat
     assert result["model"] == "double"
     assert result["model_version"] == "1"
     assert result["endpoints"] == [triton.grpc]
+    assert result["transport"] == "stream", "the choice for a server on this machine"
     assert result["output"] == str(out)
     assert result["seconds"] > 0
     assert result["cpu_seconds_client"] > 0
@@ -317,7 +318,7 @@ def test_the_sweep_measures_every_setting_and_saves_it(rows, triton, tmp_path):
     done = run(
         "bench", rows, "--model", "double", "--endpoint", triton.grpc, "--input-map", MAP,
         "--batch-rows", "1,4", "--in-flight", "1,8", "--trial-seconds", "0.2", "--repeats", "2",
-        "--out", tmp_path / "bench.json", "--json",
+        "--transport", "unary", "--out", tmp_path / "bench.json", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "bench.json").read_text())
@@ -327,6 +328,7 @@ def test_the_sweep_measures_every_setting_and_saves_it(rows, triton, tmp_path):
         assert trial["in_flight_max"] == trial["setting"]["in_flight"]
     settings = [(c["setting"]["batch_rows"], c["setting"]["in_flight"]) for c in figures["cells"]]
     assert settings == [(1, 1), (1, 8), (4, 1), (4, 8)]
+    assert {trial["transport"] for trial in figures["trials"]} == {"unary"}
     for cell in figures["cells"]:
         slowest, fastest = cell["rows_per_second_min"], cell["rows_per_second_max"]
         assert 0 < slowest <= cell["rows_per_second"] <= fastest

@@ -1,5 +1,7 @@
 """The codec says to the byte what tritonclient says, and reads what a server writes."""
 
+import contextlib
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,11 +11,11 @@ from hypothesis.extra import numpy as hnp
 from tritonclient.grpc import InferInput, service_pb2
 from tritonclient.utils import serialize_byte_tensor
 
-from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
+from tritonbulk.codec import Predictions, Reply, RequestEncoder, ResponseDecoder
 from tritonbulk.codec.text import decode_texts, encode_texts
-from tritonbulk.codec.wire import split_response
+from tritonbulk.codec.wire import split_response, split_stream_reply
 from tritonbulk.contract import Column, InputTensor, OutputTensor, datatype
-from tritonbulk.errors import AnswerError
+from tritonbulk.errors import AnswerError, InputError
 from tritonbulk.testing import encode_answer
 
 NUMERIC = [
@@ -28,12 +30,12 @@ def arrays(name, shape):
 
 
 def decode_response(data, outputs, rows, version):
-    return ResponseDecoder(outputs, version).decode(data, rows)
+    return ResponseDecoder(outputs, version).decode(Reply(data), rows)
 
 
 def request_of(tensor, batch):
     encoder = RequestEncoder("m", "7", [tensor], [OutputTensor("y", datatype("FP32"), ())])
-    return service_pb2.ModelInferRequest.FromString(encoder.encode(batch))
+    return service_pb2.ModelInferRequest.FromString(encoder.encode(batch).to_bytes())
 
 
 @given(st.data(), st.sampled_from(NUMERIC), st.integers(1, 5), st.integers(1, 4))
@@ -104,7 +106,61 @@ def test_a_response_is_split_into_what_protobuf_finds(raw, name):
     head, found = split_response(message.SerializeToString())
     assert [bytes(view) for view in found] == raw
     del message.raw_output_contents[:]
+    message.id = ""
     assert service_pb2.ModelInferResponse.FromString(head) == message
+
+
+@given(st.text(max_size=200), st.text(max_size=20), st.lists(st.binary(max_size=300), max_size=3))
+def test_a_message_of_a_stream_is_split_into_what_protobuf_finds(error, name, raw):
+    response = service_pb2.ModelInferResponse(id=name, model_name="m", raw_output_contents=raw)
+    message = service_pb2.ModelStreamInferResponse(error_message=error, infer_response=response)
+    reply = split_stream_reply(message.SerializeToString())
+    assert (reply.id, reply.error) == (name, error)
+    assert service_pb2.ModelInferResponse.FromString(bytes(reply.response)) == response
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_in_a_stream_are_a_wrong_answer_and_nothing_worse(data):
+    with contextlib.suppress(AnswerError):
+        split_stream_reply(data)
+
+
+@given(st.text(st.characters(codec="ascii"), max_size=300))
+def test_a_request_names_itself_where_it_is_told_to(name):
+    encoder = RequestEncoder(
+        "m", "7", [InputTensor("x", datatype("INT8"), (1,), (Column("a"),))], []
+    )
+    request = encoder.encode(pa.record_batch({"a": pa.array([1, 2], pa.int8())}))
+    plain = service_pb2.ModelInferRequest.FromString(request.to_bytes())
+    named = service_pb2.ModelInferRequest.FromString(request.to_bytes(name))
+    assert named.id == name
+    named.id = ""
+    assert named == plain
+
+
+def test_a_list_column_has_no_place_beside_others():
+    lists = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 2.0, 3.0, 4.0], pa.float32()), 2)
+    tensor = InputTensor("x", datatype("FP32"), (3,), (Column("v"), Column("a")))
+    with pytest.raises(InputError, match="'v' holds lists"):
+        request_of(tensor, pa.record_batch({"v": lists, "a": pa.array([1.0, 2.0], pa.float32())}))
+
+
+def test_data_outside_of_the_message_are_taken_unless_the_message_has_them():
+    output = OutputTensor("y", datatype("FP32"), (1,))
+    values = np.array([[1], [2]], np.float32)
+    inside = service_pb2.ModelInferResponse.FromString(encode_answer("1", {"y": values}))
+    outside = memoryview((values * 10).tobytes())
+
+    def decoded():
+        reply = Reply(inside.SerializeToString(), (outside,))
+        return ResponseDecoder([output], "1").decode(reply, 2)[0].tolist()
+
+    assert decoded() == [[1], [2]]
+    inside.raw_output_contents[0] = b""
+    assert decoded() == [[10], [20]]
+    outside = outside[:4]
+    with pytest.raises(AnswerError, match="4 bytes where"):
+        decoded()
 
 
 @given(st.lists(st.text(), min_size=1, max_size=6))

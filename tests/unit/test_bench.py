@@ -61,7 +61,7 @@ def test_segments_are_short_against_a_trial_and_hold_full_batches():
 
 
 def trial(setting, rate, split=None):
-    return Trial(setting, int(rate * 2), 0, 2.0, 0.5, setting.in_flight, split)
+    return Trial(setting, int(rate * 2), 0, 2.0, 0.5, setting.in_flight, split, "unary")
 
 
 def test_a_cell_has_median_and_extremes_of_its_trials():

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tritonbulk.codec import RequestEncoder, ResponseDecoder
+from tritonbulk.codec import Reply, RequestEncoder, ResponseDecoder
 from tritonbulk.contract import Column, InputTensor, OutputTensor, datatype
 from tritonbulk.dispatch import Failure, FixedWindow, Limits
 from tritonbulk.driver import Job, drive
@@ -104,7 +104,7 @@ def test_a_row_that_the_model_rejects_stands_in_the_output_with_its_error():
 
     class Picky(ScriptedTransport):
         async def infer(self, request, timeout_s):
-            if np.float32(500).tobytes() in request:
+            if np.float32(500).tobytes() in request.to_bytes():
                 self._faults = [Failure(13, "INTERNAL", "ValueError: five hundred")]
             return await super().infer(request, timeout_s)
 
@@ -206,7 +206,8 @@ def test_another_version_of_the_model_is_a_wrong_answer():
     original = server.infer
 
     async def infer(request, timeout_s):
-        return (await original(request, timeout_s)).replace(b"\x12\x011", b"\x12\x012")
+        reply = await original(request, timeout_s)
+        return Reply(reply.response.replace(b"\x12\x011", b"\x12\x012"))
 
     server.infer = infer
     with pytest.raises(AnswerError, match="version '2'"):

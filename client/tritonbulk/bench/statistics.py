@@ -38,6 +38,7 @@ class Trial:
         cpu_seconds_client: user and system time of this process over the same span.
         in_flight_max: most requests in flight at one moment.
         server: what Triton counted; None if the server does not tell.
+        transport: what carried the requests.
     """
 
     setting: Setting
@@ -47,6 +48,7 @@ class Trial:
     cpu_seconds_client: float
     in_flight_max: int
     server: ServerSplit | None
+    transport: str
 
     @property
     def rows_per_second(self) -> float:

@@ -32,12 +32,12 @@ from tritonbulk.driver import drive
 from tritonbulk.errors import InputError, OptionError
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
-from tritonbulk.scoring import make_job, make_limits, make_window
+from tritonbulk.scoring import make_carriage, make_job, make_limits, make_window, names_of
 from tritonbulk.segments import Segment
 from tritonbulk.session import Servers, connect, read_contract, serve
 from tritonbulk.sink import open_sink
 from tritonbulk.source import Source, open_source
-from tritonbulk.transport import Endpoint, ServedModel
+from tritonbulk.transport import Endpoint, ServedModel, open_transports
 
 SLICE_ROWS_MAX = 262_144
 """Rows of the user's file that trials use."""
@@ -78,7 +78,9 @@ async def sweep(
                     replace(options, batch_rows=rows), model, source.schema, contract, source.name
                 )
             sliced = _lay_out(source, max(bench.batch_rows), Path(folder))
-            runner = _Runner(options, sliced, Path(folder), servers, endpoints, model, contract)
+            runner = _Runner(
+                options, sliced, Path(folder), servers, endpoints, model, contract, say
+            )
             largest = Setting(max(bench.batch_rows), max(bench.in_flight))
             say("warming up")
             warm_up = await runner.run(largest, bench.trial_s, largest.batch_rows)
@@ -97,6 +99,7 @@ class _Runner:
     endpoints: list[Endpoint]
     model: ServedModel
     contract: Contract | None
+    say: Callable[[str], None]
 
     async def run(self, setting: Setting, trial_s: float, segment_rows: int) -> Trial:
         """Run one trial and return its figures."""
@@ -106,17 +109,22 @@ class _Runner:
         plan = make_plan(options, self.model, self.source.schema, self.contract, self.source.name)
         out = Path(tempfile.mkdtemp(dir=self.folder))
         before = await self.endpoints[0].statistics(self.model.name, self.model.version)
-        began_s, began_cpu_s = time.perf_counter(), time.process_time()
-        segments = _cycle(self.source, segment_rows, plan.columns, began_s + trial_s)
-        driven = await drive(
-            make_job(self.source, segments, self.model, plan, open_sink(out)),
-            make_limits(options, self.source.rows),
-            make_window(options, len(self.endpoints)),
-            self.endpoints,
-            lambda *_: None,
-            self.servers.watch,
-        )
-        seconds, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
+        carriage = make_carriage(options, plan, self.servers)
+        async with open_transports(
+            carriage, self.endpoints, self.servers.shared_memory, self.say
+        ) as transports:
+            began_s, began_cpu_s = time.perf_counter(), time.process_time()
+            segments = _cycle(self.source, segment_rows, plan.columns, began_s + trial_s)
+            driven = await drive(
+                make_job(self.source, segments, self.model, plan, open_sink(out)),
+                make_limits(options, self.source.rows),
+                make_window(options, len(self.endpoints)),
+                transports,
+                lambda *_: None,
+                self.servers.watch,
+            )
+            seconds, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
+            transport = names_of(transports)
         after = await self.endpoints[0].statistics(self.model.name, self.model.version)
         await asyncio.to_thread(shutil.rmtree, out)
         return Trial(
@@ -127,6 +135,7 @@ class _Runner:
             cpu_s,
             driven.in_flight_max,
             server_split(before, after),
+            transport,
         )
 
 

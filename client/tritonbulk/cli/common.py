@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
 from tritonbulk.contract import parse_input_map
 from tritonbulk.errors import OptionError
-from tritonbulk.options import DEFAULT_REPOSITORY
+from tritonbulk.options import DEFAULT_REPOSITORY, TransportName
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -34,6 +34,18 @@ def model_options(command: _Command) -> _Command:
                 help="A running Triton server (gRPC); repeat for several.  [default: embedded]",
             ),
             click.option("--instances", type=int, help="Model instances in the embedded server."),
+            click.option(
+                "--transport",
+                type=click.Choice(get_args(TransportName)),
+                default="auto",
+                show_default=True,
+                help="What carries the requests.",
+            ),
+            click.option(
+                "--trust-shared-memory",
+                is_flag=True,
+                help="Share memory with the servers at --endpoint, which are on this machine.",
+            ),
             click.option(
                 "--cpu", is_flag=True, help="Embedded server: serve models for GPUs on the CPU."
             ),
@@ -71,6 +83,8 @@ def parse_model_options(given: Mapping[str, Any]) -> dict[str, Any]:
         "repository": given["repository"],
         "instances": given["instances"],
         "cpu": given["cpu"],
+        "transport": given["transport"],
+        "trust_shared_memory": given["trust_shared_memory"],
         "input_map": parse_input_map(given["input_map"]),
         "keep": parse_names(given["keep"]),
         "rename": parse_pairs(given["rename"], "--rename"),

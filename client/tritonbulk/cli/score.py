@@ -119,7 +119,8 @@ def _print_summary(result: ScoreResult) -> None:
     click.echo(
         f"{result.rows_ok:,} of {result.rows_in:,} rows scored{filtered}, {result.rows_failed:,} "
         f"failed, in {result.seconds:.2f} s ({result.rows_per_second:,.0f} rows/s)\n"
-        f"model {result.model} version {result.model_version} at {', '.join(result.endpoints)}\n"
+        f"model {result.model} version {result.model_version} at {', '.join(result.endpoints)} "
+        f"({result.transport})\n"
         f"{result.requests:,} requests of up to {result.batch_rows:,} rows, up to "
         f"{result.in_flight_max} in flight, {result.cpu_seconds_client:.2f} CPU-seconds here\n"
         f"output: {result.output}"

@@ -5,7 +5,16 @@ tritonclient's per-request objects: they copy every payload several times.
 """
 
 from tritonbulk.codec.predictions import Predictions, prediction_field
-from tritonbulk.codec.request import RequestEncoder
-from tritonbulk.codec.response import Answer, ResponseDecoder
+from tritonbulk.codec.request import RawTensor, Request, RequestEncoder
+from tritonbulk.codec.response import Answer, Reply, ResponseDecoder
 
-__all__ = ["Answer", "Predictions", "RequestEncoder", "ResponseDecoder", "prediction_field"]
+__all__ = [
+    "Answer",
+    "Predictions",
+    "RawTensor",
+    "Reply",
+    "Request",
+    "RequestEncoder",
+    "ResponseDecoder",
+    "prediction_field",
+]

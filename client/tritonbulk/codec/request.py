@@ -1,23 +1,93 @@
-"""Rows → the bytes of one ``ModelInferRequest`` (KServe v2 ``inference`` protocol).
+"""Rows → one ``ModelInferRequest`` (KServe v2 ``inference`` protocol), not yet in one piece.
 
-Everything but the data depends only on the shapes, so it is serialized once per shape and kept; a
-request is that header followed by field 7 (``raw_input_contents``) once per input, in the order of
-the inputs. Protobuf allows fields in any order, so the header needs no knowledge of what follows.
+Everything but the data depends only on the shapes, so it is serialized once per shape and kept. The
+data stay in the columns they come from until the transport says where they are wanted: behind the
+header in one message, or in shared memory. Either way they are copied once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 from tritonclient.grpc import service_pb2
 
 from tritonbulk.codec.text import encode_texts
-from tritonbulk.codec.wire import RAW_INPUT_TAG, varint
-from tritonbulk.contract import InputTensor, OutputTensor, gather, gather_texts
+from tritonbulk.codec.wire import RAW_INPUT_TAG, REQUEST_ID_TAG, Octets, filled_bytes, varint
+from tritonbulk.contract import InputTensor, OutputTensor, gather_numbers, gather_texts
+from tritonbulk.contract.gather import Tensor
 
 Shapes = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RawTensor:
+    """The data of one input tensor, still in the columns that it comes from.
+
+    Attributes:
+        columns: one array with all elements in row-major order, or several of one dtype that stand
+            side by side in the last dimension.
+    """
+
+    columns: tuple[Tensor, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that the tensor takes on the wire."""
+        return sum(column.nbytes for column in self.columns)
+
+    def write_to(self, target: Octets) -> None:
+        """Write the tensor's wire bytes into ``target``, which has exactly `size_bytes`."""
+        if len(self.columns) == 1:
+            target[:] = self.columns[0].view(np.uint8)
+            return
+        dense = target.view(self.columns[0].dtype).reshape(-1, len(self.columns))
+        for position, column in enumerate(self.columns):
+            dense[:, position] = column
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request to one version of one model. It views the rows that it was made of.
+
+    Attributes:
+        header: the serialized ``ModelInferRequest`` without id and data.
+        inputs: the data, in the order in which the header names the inputs; without any, the header
+            says where they are.
+        output_bytes: for each output asked for, the bytes of its answer; None where only the answer
+            tells.
+    """
+
+    header: bytes
+    inputs: tuple[RawTensor, ...]
+    output_bytes: tuple[int | None, ...]
+
+    def to_bytes(self, request_id: str = "") -> bytes:
+        """Return the whole message.
+
+        Protobuf allows fields in any order, so the header stands first, then field 7
+        (``raw_input_contents``) once per input.
+
+        Args:
+            request_id: what the answer will name; "" leaves it out.
+        """
+        head = self.header
+        if request_id:
+            head += REQUEST_ID_TAG + varint(len(request_id)) + request_id.encode()
+        tags = [RAW_INPUT_TAG + varint(tensor.size_bytes) for tensor in self.inputs]
+        size = len(head) + sum(map(len, tags)) + sum(tensor.size_bytes for tensor in self.inputs)
+
+        def fill(target: Octets) -> None:
+            position = _put(target, 0, head)
+            for tag, tensor in zip(tags, self.inputs, strict=True):
+                begin = _put(target, position, tag)
+                position = begin + tensor.size_bytes
+                tensor.write_to(target[begin:position])
+
+        return filled_bytes(size, fill)
 
 
 class RequestEncoder:
@@ -43,19 +113,18 @@ class RequestEncoder:
         self._outputs = tuple(outputs)
         self._headers: dict[Shapes, bytes] = {}
 
-    def encode(self, rows: pa.RecordBatch) -> bytes:
+    def encode(self, rows: pa.RecordBatch) -> Request:
         """Return the request that scores ``rows`` (at least one).
 
         Raises:
             InputError: a value cannot be fed; a retry does not help.
         """
-        shapes: list[tuple[int, ...]] = []
-        pieces: list[bytes | memoryview] = []
-        for tensor in self._inputs:
-            shape, raw = _raw(rows, tensor)
-            shapes.append(shape)
-            pieces += [RAW_INPUT_TAG, varint(len(raw)), raw]
-        return b"".join([self._header(tuple(shapes)), *pieces])
+        encoded = [_encode(rows, tensor) for tensor in self._inputs]
+        return Request(
+            header=self._header(tuple(shape for shape, _ in encoded)),
+            inputs=tuple(raw for _, raw in encoded),
+            output_bytes=tuple(answer_bytes(output, len(rows)) for output in self._outputs),
+        )
 
     def _header(self, shapes: Shapes) -> bytes:
         header = self._headers.get(shapes)
@@ -71,11 +140,23 @@ class RequestEncoder:
         return header
 
 
-def _raw(rows: pa.RecordBatch, tensor: InputTensor) -> tuple[tuple[int, ...], memoryview]:
-    """Return the tensor's shape and wire bytes."""
+def _encode(rows: pa.RecordBatch, tensor: InputTensor) -> tuple[tuple[int, ...], RawTensor]:
     if tensor.datatype.name == "BYTES":
-        shape, columns = gather_texts(rows, tensor)
-        return shape, memoryview(encode_texts(columns))
-    dense = gather(rows, tensor)
-    # Through uint8, because memoryview cannot cast an empty array or float16.
-    return dense.shape, dense.reshape(-1).view(np.uint8).data
+        shape, texts = gather_texts(rows, tensor)
+        return shape, RawTensor((np.frombuffer(encode_texts(texts), np.uint8),))
+    shape, numbers = gather_numbers(rows, tensor)
+    return shape, RawTensor(tuple(numbers))
+
+
+def answer_bytes(output: OutputTensor, rows: int) -> int | None:
+    """Return the bytes that ``rows`` rows of an output take; None where only the answer tells."""
+    if output.datatype.name == "BYTES" or -1 in output.shape:
+        return None
+    return rows * math.prod(output.shape) * output.datatype.item_bytes
+
+
+def _put(target: Octets, begin: int, data: bytes) -> int:
+    """Copy ``data`` to ``begin`` and return where it ends."""
+    end = begin + len(data)
+    target[begin:end] = np.frombuffer(data, np.uint8)
+    return end

@@ -8,7 +8,7 @@ data at all, and a wrong answer must never reach a part.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +34,26 @@ class Texts:
 Answer = Tensor | Texts
 
 
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a transport brought back for one request.
+
+    Attributes:
+        response: the serialized ``ModelInferResponse``.
+        placed: for each output asked for, its data if they lie outside of the response, else None;
+            () if none do.
+        release: gives back the memory in which they lie; called once, when nothing views it.
+    """
+
+    response: bytes | memoryview
+    placed: tuple[memoryview | None, ...] = ()
+    release: Callable[[], None] = _nothing
+
+
 class ResponseDecoder:
     """Decodes and checks the answers of one version of one model.
 
@@ -48,31 +68,36 @@ class ResponseDecoder:
         # What a server says besides the data is the same for all answers of one size.
         self._checked: dict[tuple[bytes, int], list[tuple[int, tuple[int, ...]]]] = {}
 
-    def decode(self, data: bytes, rows: int) -> tuple[Answer, ...]:
+    def decode(self, reply: Reply, rows: int) -> tuple[Answer, ...]:
         """Return the output tensors, each with ``rows`` rows, in the order of the outputs.
 
-        Numeric tensors are read-only views of ``data``.
+        Numeric tensors are views of the reply, valid until it is released.
 
         Args:
-            data: the serialized response.
+            reply: what came back.
             rows: rows of the request.
 
         Raises:
             AnswerError: the answer is not what was promised. A retry may help where the server is
                 sick.
         """
-        head, raw = split_response(data)
+        head, raw = split_response(reply.response)
         places = self._checked.get((head, rows))
         if places is None:
             places = self._check(head, rows)
             # A server that puts something new into every answer must not fill the memory.
             if len(self._checked) < _CHECKED_MAX:
                 self._checked[head, rows] = places
+        placed = reply.placed or (None,) * len(self._outputs)
         answers = []
-        for output, (index, shape) in zip(self._outputs, places, strict=True):
-            if index >= len(raw):
+        for output, (index, shape), outside in zip(self._outputs, places, placed, strict=True):
+            data = raw[index] if index < len(raw) else None
+            # Whoever was told where to put an output, and did, leaves its place here empty.
+            if outside is not None and not data:
+                data = outside
+            if data is None:
                 raise AnswerError(f"the server's answer lacks the data of output {output.name!r}")
-            answers.append(_view(raw[index], output, shape))
+            answers.append(_view(data, output, shape))
         return tuple(answers)
 
     def _check(self, head: bytes, rows: int) -> list[tuple[int, tuple[int, ...]]]:

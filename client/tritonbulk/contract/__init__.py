@@ -13,7 +13,7 @@ from tritonbulk.contract.binding import (
     parse_input_map,
 )
 from tritonbulk.contract.datatypes import Datatype, datatype
-from tritonbulk.contract.gather import gather, gather_texts
+from tritonbulk.contract.gather import gather, gather_numbers, gather_texts
 from tritonbulk.contract.schema import (
     CONTRACT_FORMAT,
     CONTRACT_PARAMETER,
@@ -37,6 +37,7 @@ __all__ = [
     "datatype",
     "element_type",
     "gather",
+    "gather_numbers",
     "gather_texts",
     "parse_input_map",
     "row_bytes",

@@ -9,7 +9,7 @@ itself, so that rows never depend on the batch they are in.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -36,13 +36,27 @@ def gather(batch: pa.RecordBatch, tensor: InputTensor) -> Tensor:
         InputError: a value or null cannot be fed; names column and row (counted from 0 within
             ``batch``). A retry does not help.
     """
-    if len(tensor.columns) == 1:
-        values = _named(_values, batch, tensor.columns[0], tensor)
-        return _shaped(values, len(batch), tensor)
-    dense = np.empty((len(batch), len(tensor.columns)), dtype=tensor.datatype.numpy)
-    for position, column in enumerate(tensor.columns):
-        dense[:, position] = _named(_values, batch, column, tensor)
-    return _shaped(dense, len(batch), tensor)
+    shape, arrays = gather_numbers(batch, tensor)
+    if len(arrays) == 1:
+        return np.ascontiguousarray(arrays[0]).reshape(shape)
+    return np.stack(arrays, axis=1).reshape(shape)
+
+
+def gather_numbers(
+    batch: pa.RecordBatch, tensor: InputTensor
+) -> tuple[tuple[int, ...], list[Tensor]]:
+    """Return a tensor's shape ``[rows, *tensor.shape]`` and what fills it, copied only if cast.
+
+    Several arrays stand side by side in the last dimension (one element of each a row); a single
+    one holds all elements in row-major order. All are one-dimensional and of the tensor's dtype.
+
+    Raises:
+        InputError: as `gather`.
+    """
+    arrays = [_named(_values, batch, column, tensor) for column in tensor.columns]
+    _check_side_by_side([len(array) for array in arrays], len(batch), tensor)
+    size = sum(len(array) for array in arrays)
+    return _fitted_shape(size, len(batch), tensor), arrays
 
 
 def gather_texts(
@@ -57,8 +71,19 @@ def gather_texts(
         InputError: as `gather`.
     """
     arrays = [_named(_texts, batch, column, tensor) for column in tensor.columns]
+    _check_side_by_side([len(array) for array in arrays], len(batch), tensor)
     size = sum(len(array) for array in arrays)
     return _fitted_shape(size, len(batch), tensor), arrays
+
+
+def _check_side_by_side(sizes: Sequence[int], rows: int, tensor: InputTensor) -> None:
+    """Refuse a list column beside others, where only one value a row has a place."""
+    for column, size in zip(tensor.columns, sizes, strict=True):
+        if len(sizes) > 1 and size != rows:
+            raise InputError(
+                f"column {column.name!r} holds lists, which cannot stand beside other columns in "
+                f"tensor {tensor.name!r}; map it alone, or columns of single values"
+            )
 
 
 def _named(
@@ -79,10 +104,6 @@ def _named(
             f"({tensor.datatype.name}): {str(error).splitlines()[0]}; convert the column, or "
             "export the model with a wider dtype"
         ) from None
-
-
-def _shaped(values: Tensor, rows: int, tensor: InputTensor) -> Tensor:
-    return np.ascontiguousarray(values).reshape(_fitted_shape(values.size, rows, tensor))
 
 
 def _fitted_shape(size: int, rows: int, tensor: InputTensor) -> tuple[int, ...]:

@@ -115,6 +115,9 @@ _RULES = (
     _Rule("UNKNOWN", "", Verdict.SUSPECT),
 )
 
+_UNAVAILABLE = 14
+"""Number of the gRPC status with which servers refuse."""
+
 ANSWER_STATUS = "WRONG_ANSWER"
 """Status that stands for an answer which came with OK but is not what the model promised."""
 
@@ -131,3 +134,15 @@ def judge(failure: Failure) -> tuple[Verdict, TritonbulkError | None]:
                 return rule.verdict, None
             return Verdict.STOP, rule.error(f"{failure.text} ({failure.status}): {rule.advice}")
     return Verdict.SUSPECT, None
+
+
+def refusal(text: str) -> Failure | None:
+    """Return the failure that ``text`` alone stands for: a full queue; None for other texts.
+
+    A stream reports failures by text, without a status. A full queue must be known at once, since
+    to ask for its status would add to it.
+    """
+    for rule in _RULES:
+        if rule.verdict is Verdict.BUSY and rule.text and rule.text in text:
+            return Failure(_UNAVAILABLE, rule.status, text)
+    return None

@@ -98,6 +98,7 @@ class EmbeddedTriton:
         self._server: GuardedServer | None = None
         self._ports: Ports | None = None
         self._log_path: Path | None = None
+        self._shared_memory_prefix: str | None = None
 
     @property
     def grpc(self) -> str:
@@ -122,6 +123,12 @@ class EmbeddedTriton:
         For gRPC metadata and HTTP alike. It is a secret: not for logs and not for other machines.
         """
         return MappingProxyType({ADMIN_HEADER: self._secret})
+
+    @property
+    def shared_memory_prefix(self) -> str:
+        """What names in ``/dev/shm`` must begin with to be removed when the server ends."""
+        assert self._shared_memory_prefix is not None, "not started"
+        return self._shared_memory_prefix
 
     @property
     def pid(self) -> int:
@@ -157,6 +164,7 @@ class EmbeddedTriton:
                 cause = error.strerror or "the temporary folder cannot be written; set TMPDIR"
                 raise StartError(f"The embedded server did not start: {cause}.") from error
             self._log_path = launch.log_path
+            self._shared_memory_prefix = run.prefix
             stack.callback(self._stop_server, self._server)
             self._stack = stack.pop_all()
         return self

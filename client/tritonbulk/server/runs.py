@@ -100,6 +100,12 @@ def sweep() -> int:
     return swept
 
 
+def is_abandoned(name: str) -> bool:
+    """Return whether a start that is dead and was swept gave this name to shared memory."""
+    token = re.match(f"{NAME}[0-9a-f]{{16}}(?=_)", name)
+    return token is not None and not (guard.SHARED_MEMORY / f"{token[0]}.lock").exists()
+
+
 def _new_lock(folder: Path) -> tuple[Path, int]:
     while True:
         path = guard.SHARED_MEMORY / f"{NAME}{secrets.token_hex(8)}.lock"

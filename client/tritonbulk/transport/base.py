@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from tritonbulk.codec import Reply, Request
 from tritonbulk.dispatch import Failure
 
 
@@ -18,10 +19,16 @@ class AttemptFailedError(Exception):
 class Transport(Protocol):
     """Carries requests to one endpoint and brings their answers back."""
 
-    async def infer(self, request: bytes, timeout_s: float) -> bytes:
-        """Return the serialized ``ModelInferResponse`` to a serialized ``ModelInferRequest``.
+    @property
+    def name(self) -> str:
+        """What carries the requests now: ``unary``, ``stream`` or ``shm``."""
+        ...
 
-        Any number of calls may be under way at once; each is one attempt and is not repeated here.
+    async def infer(self, request: Request, timeout_s: float) -> Reply:
+        """Return the server's answer to a request; the caller releases it.
+
+        Any number of calls may be under way at once; each is one attempt, which fails for good or
+        is answered, whatever the transport falls back to in between.
 
         Raises:
             AttemptFailedError: there is no answer, for whatever reason, within ``timeout_s``.

@@ -15,12 +15,15 @@ import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from tritonbulk.codec import Reply, Request
 from tritonbulk.dispatch import Failure, Verdict, judge
 from tritonbulk.errors import ModelError, OutageError
 from tritonbulk.transport.base import AttemptFailedError
 from tritonbulk.transport.served_model import ServedModel, describe
 
 _Answer = TypeVar("_Answer")
+
+_SERVICE = "/inference.GRPCInferenceService"
 
 QUESTION_TIMEOUT_S = 10.0
 """Deadline of a question (readiness, metadata, statistics)."""
@@ -58,7 +61,8 @@ class Endpoint:
         self._headers = tuple((headers or {}).items())
         self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        self._infer = self._channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        self._infer = self._channel.unary_unary(f"{_SERVICE}/ModelInfer")
+        self._stream = self._channel.stream_stream(f"{_SERVICE}/ModelStreamInfer")
 
     async def __aenter__(self) -> Self:
         return self
@@ -71,9 +75,38 @@ class Endpoint:
     ) -> None:
         await self._channel.close()
 
-    async def infer(self, request: bytes, timeout_s: float) -> bytes:
+    @property
+    def name(self) -> str:
+        """See `Transport.name`."""
+        return "unary"
+
+    async def infer(self, request: Request, timeout_s: float) -> Reply:
         """See `Transport.infer`."""
-        return await self._call(self._infer(request, timeout=timeout_s, metadata=self._headers))
+        message = request.to_bytes()
+        return Reply(
+            await self._call(self._infer(message, timeout=timeout_s, metadata=self._headers))
+        )
+
+    def open_stream(self) -> Any:
+        """Return a new ``ModelStreamInfer`` call of ``grpc.aio`` that takes and gives bytes."""
+        return self._stream(metadata=self._headers)
+
+    async def ask(
+        self, method: str, question: object, headers: Mapping[str, str] | None = None
+    ) -> Any:
+        """Return the answer to a question (a call of the protocol other than inference).
+
+        Args:
+            method: the call's name, such as ``ModelReady``.
+            question: its message.
+            headers: sent besides those of the endpoint.
+
+        Raises:
+            AttemptFailedError: there is no answer within `QUESTION_TIMEOUT_S`, or it is an error.
+        """
+        call = getattr(self._stub, method)
+        metadata = (*self._headers, *(headers or {}).items())
+        return await self._call(call(question, timeout=QUESTION_TIMEOUT_S, metadata=metadata))
 
     async def wait_ready(
         self, model: str, version: str | None, max_outage_s: float, say: Callable[[str], None]
@@ -92,7 +125,7 @@ class Endpoint:
         said, told = "no answer", False
         while True:
             try:
-                answer = await self._ask(self._stub.ModelReady, question)
+                answer = await self.ask("ModelReady", question)
                 if answer.ready:
                     return
                 said = "the model is not ready"
@@ -117,8 +150,8 @@ class Endpoint:
             OutageError: the server stopped answering; a retry may help.
         """
         try:
-            metadata = await self._ask(
-                self._stub.ModelMetadata,
+            metadata = await self.ask(
+                "ModelMetadata",
                 service_pb2.ModelMetadataRequest(name=model, version=version or ""),
             )
             config = await self._config(model, version)
@@ -133,7 +166,7 @@ class Endpoint:
         """Return the model's counters since it was loaded; None if the server does not tell."""
         question = service_pb2.ModelStatisticsRequest(name=model, version=version)
         try:
-            answer = await self._ask(self._stub.ModelStatistics, question)
+            answer = await self.ask("ModelStatistics", question)
         except AttemptFailedError:
             return None
         return answer.model_stats[0] if answer.model_stats else None
@@ -143,7 +176,7 @@ class Endpoint:
     ) -> service_pb2.ModelConfigResponse | None:
         question = service_pb2.ModelConfigRequest(name=model, version=version or "")
         try:
-            return await self._ask(self._stub.ModelConfig, question)
+            return await self.ask("ModelConfig", question)
         except AttemptFailedError as error:
             # Other servers of the protocol lack the call; a restricted one keeps it to itself.
             if error.failure.status == "UNIMPLEMENTED" or "restricted" in error.failure.text:
@@ -154,7 +187,7 @@ class Endpoint:
         """Raise if the server says that it has no such model (which "not ready" alone does not)."""
         question = service_pb2.ModelMetadataRequest(name=model, version=version or "")
         try:
-            await self._ask(self._stub.ModelMetadata, question)
+            await self.ask("ModelMetadata", question)
         except AttemptFailedError as error:
             said = error.failure
             if said.status == "NOT_FOUND" and "no available versions" not in said.text:
@@ -163,11 +196,6 @@ class Endpoint:
                     "check the name, or load it"
                 ) from error
             _check_transient(said, self.address)
-
-    async def _ask(self, method: Any, question: object) -> Any:
-        return await self._call(
-            method(question, timeout=QUESTION_TIMEOUT_S, metadata=self._headers)
-        )
 
     async def _call(self, call: Awaitable[_Answer]) -> _Answer:
         try:
