@@ -148,7 +148,7 @@ def test_bad_data_is_a_sentence_that_names_file_row_and_column(triton, tmp_path)
     fails(score(path, triton, tmp_path / "x", "--input-map", MAP, "--where", "e > 1"), 2, "'e'")
     path.write_text("a,b,c,d\n1,2,3,4\n1e300,2,3,4\n")
     fails(score(path, triton, tmp_path / "y", "--input-map", MAP, "--where", "b == 2"), 2,
-          "bad.csv, rows 0 to 1", "'a'", "overflows")  # fmt: skip
+          "bad.csv, counted from row 0", "'a'", "overflows")  # fmt: skip
 
 
 def test_the_library_scores_like_the_command_line(rows, triton, tmp_path):
