@@ -30,16 +30,10 @@ def choose(asked="auto", addresses=(HERE,), tensor=NARROW, outputs=(Y,), rows=10
 
 def test_auto_takes_shared_memory_for_large_rows_where_it_is_allowed():
     assert choose(tensor=WIDE, share=True).kind == "shm"
-    assert choose(tensor=NARROW, share=True).kind == "stream"
-    assert choose(tensor=WIDE, share=False).kind == "stream"
+    assert choose(tensor=NARROW, share=True).kind == "unary"
+    assert choose(tensor=WIDE, share=False).kind == "unary"
     large_answer = OutputTensor("y", datatype("FP32"), (192,))
     assert choose(tensor=NARROW, outputs=[large_answer], share=True).kind == "shm"
-
-
-def test_auto_sends_no_stream_past_a_balancer():
-    assert choose(addresses=[THERE]).kind == "unary"
-    assert choose(addresses=[HERE, THERE]).kind == "unary"
-    assert choose(addresses=[HERE, "localhost:9001"]).kind == "stream"
 
 
 @pytest.mark.parametrize("kind", ["unary", "stream", "shm"])

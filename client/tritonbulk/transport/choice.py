@@ -13,7 +13,7 @@ from tritonbulk.dispatch.limits import (
     IN_FLIGHT_BYTES_MAX,
     WINDOW_MAX_PER_ENDPOINT,
 )
-from tritonbulk.options import TransportName, is_loopback
+from tritonbulk.options import TransportName
 
 SHARED_MEMORY_ROW_BYTES_MIN = 1024
 """Bytes a row, in and out, from which ``auto`` takes shared memory. Below, what it saves a row is
@@ -46,9 +46,9 @@ def choose_carriage(
 ) -> Carriage:
     """Return how a run's requests travel.
 
-    ``auto`` takes shared memory where it is allowed and a row is large; else a stream to servers on
-    this machine; else unary calls, because what stands between us and a remote server may balance
-    calls, and would send a whole stream to one server.
+    ``auto`` takes shared memory where it is allowed and a row is large, else unary calls. A stream
+    was measured to give no more than they do (``docs/transports.md``), and a balancer on the way
+    would send all of it to one server.
 
     Args:
         asked: the option.
@@ -68,5 +68,5 @@ def choose_carriage(
     elif may_share and row_bytes((*inputs, *outputs)) >= SHARED_MEMORY_ROW_BYTES_MIN:
         kind = "shm"
     else:
-        kind = "stream" if all(map(is_loopback, addresses)) else "unary"
+        kind = "unary"
     return Carriage(kind, max(min(WINDOW_MAX_PER_ENDPOINT, by_bytes), 1), slot_bytes)
