@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tritonbulk.api import score, score_async
     from tritonbulk.contract import Contract
     from tritonbulk.errors import (
         FailureLimitError,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from tritonbulk.options import ScoreOptions
-    from tritonbulk.scoring import ScoreResult, score, score_async
+    from tritonbulk.scoring import ScoreResult
     from tritonbulk.server.embedded import EmbeddedTriton
 
 _HOME = {
@@ -38,8 +39,8 @@ _HOME = {
     "ServerError": "tritonbulk.errors",
     "TritonbulkError": "tritonbulk.errors",
     "UsageError": "tritonbulk.errors",
-    "score": "tritonbulk.scoring",
-    "score_async": "tritonbulk.scoring",
+    "score": "tritonbulk.api",
+    "score_async": "tritonbulk.api",
 }
 
 __all__ = [

@@ -8,15 +8,14 @@ state; tasks and threads only report to it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from tritonbulk.codec import Answer, Predictions, Reply, RequestEncoder, ResponseDecoder
-from tritonbulk.contract import OutputTensor
+from tritonbulk.codec import Answer, Predictions, Reply
 from tritonbulk.dispatch import (
     Abort,
     Action,
@@ -37,6 +36,7 @@ from tritonbulk.errors import (
     TritonbulkError,
     UsageError,
 )
+from tritonbulk.job import Driven, Job
 from tritonbulk.segments import Batch, Segment, plan_batches
 from tritonbulk.transport import AttemptFailedError, Transport
 
@@ -45,48 +45,6 @@ ATTEMPT_TIMEOUT_S = 300.0
 
 WATCH_S = 1.0
 """Pause between two looks at the embedded server."""
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What to drive.
-
-    Attributes:
-        segments: segments with their rows, in order; advanced in a thread.
-        name_rows: says in words which rows of the input a batch is, for errors.
-        encoder: rows → request.
-        decoder: answer → checked tensors.
-        fed: columns that feed the model; the others are only kept.
-        outputs: the output tensors.
-        names: their column names.
-        batch_rows: rows a request.
-        row_bytes_out: bytes in memory of one row of predictions.
-        write: commits one complete segment; called in a thread, one call at a time.
-        close: called once everything is committed.
-    """
-
-    segments: Iterator[tuple[Segment, pa.RecordBatch]]
-    name_rows: Callable[[Segment, Batch], str]
-    encoder: RequestEncoder
-    decoder: ResponseDecoder
-    fed: tuple[str, ...]
-    outputs: tuple[OutputTensor, ...]
-    names: tuple[str, ...]
-    batch_rows: int
-    row_bytes_out: int
-    write: Callable[[Segment, pa.RecordBatch, Predictions], object]
-    close: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Driven:
-    """What a run did; rows and requests are counts, ``in_flight_max`` the most at one moment."""
-
-    rows_ok: int
-    rows_failed: int
-    rows_filtered: int
-    requests: int
-    in_flight_max: int
 
 
 @dataclass(frozen=True, slots=True)

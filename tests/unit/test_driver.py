@@ -9,8 +9,9 @@ import pytest
 from tritonbulk.codec import Reply, RequestEncoder, ResponseDecoder
 from tritonbulk.contract import Column, InputTensor, OutputTensor, datatype
 from tritonbulk.dispatch import Failure, FixedWindow, Limits
-from tritonbulk.driver import Job, drive
+from tritonbulk.driver import drive
 from tritonbulk.errors import AnswerError, DataError, OutageError, ServerGoneError, SinkError
+from tritonbulk.job import Job
 from tritonbulk.segments import Segment
 from tritonbulk.testing import ScriptedTransport
 from tritonbulk.transport import AttemptFailedError

@@ -1,0 +1,54 @@
+"""The job: what to drive, and what became of it. Values that cross the driver's border."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
+from tritonbulk.contract import OutputTensor
+from tritonbulk.segments import Batch, Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What to drive.
+
+    Attributes:
+        segments: segments with their rows, in order; advanced in a thread.
+        name_rows: says in words which rows of the input a batch is, for errors.
+        encoder: rows → request.
+        decoder: answer → checked tensors.
+        fed: columns that feed the model; the others are only kept.
+        outputs: the output tensors.
+        names: their column names.
+        batch_rows: rows a request.
+        row_bytes_out: bytes in memory of one row of predictions.
+        write: commits one complete segment; called in a thread, one call at a time.
+        close: called once everything is committed.
+    """
+
+    segments: Iterator[tuple[Segment, pa.RecordBatch]]
+    name_rows: Callable[[Segment, Batch], str]
+    encoder: RequestEncoder
+    decoder: ResponseDecoder
+    fed: tuple[str, ...]
+    outputs: tuple[OutputTensor, ...]
+    names: tuple[str, ...]
+    batch_rows: int
+    row_bytes_out: int
+    write: Callable[[Segment, pa.RecordBatch, Predictions], object]
+    close: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Driven:
+    """What a run did; rows and requests are counts, ``in_flight_max`` the most at one moment."""
+
+    rows_ok: int
+    rows_failed: int
+    rows_filtered: int
+    requests: int
+    in_flight_max: int
