@@ -36,7 +36,7 @@ from tritonbulk.dispatch import segment_rows_auto
 from tritonbulk.driver import drive
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
-from tritonbulk.scoring import make_job, make_limits
+from tritonbulk.scoring import make_job, make_limits, make_window
 from tritonbulk.sink import open_sink
 from tritonbulk.source import open_source
 from tritonbulk.testing import ScriptedTransport
@@ -56,7 +56,10 @@ plan = make_plan(options, model, source.schema, None, source.name)
 rows = segment_rows_auto(source.row_bytes(plan.columns) + row_bytes(outputs))
 job = make_job(source, source.read(rows, plan.columns), model, plan, open_sink(out))
 done = asyncio.run(
-    drive(job, make_limits(options, plan), [server], lambda *_: None, lambda: None)
+    drive(
+        job, make_limits(options, source.rows), make_window(options, 1), [server],
+        lambda *_: None, lambda: None,
+    )
 )
 # Not ru_maxrss: it also counts the process that started this one.
 status = Path("/proc/self/status").read_text()
