@@ -32,8 +32,8 @@ class Workload:
         batch_rows: rows a request, for every contender.
         max_batch_size: of the entry.
         instances: of the entry.
-        columns: one column a value (``f000``…) or one FixedSizeList column ``x``.
-        input_map: for ``tritonbulk``.
+        is_list: whether the file has one FixedSizeList column ``x`` instead of a column a value
+            (``f000``…).
         parameters: of the entry's configuration.
     """
 
