@@ -36,7 +36,7 @@ from tritonbulk.errors import (
     TritonbulkError,
     UsageError,
 )
-from tritonbulk.job import Driven, Job
+from tritonbulk.pipeline import Driven, Pipeline
 from tritonbulk.segments import Batch, Segment, plan_batches
 from tritonbulk.transport import AttemptFailedError, Transport
 
@@ -85,17 +85,17 @@ class _Open:
 
 
 async def drive(
-    job: Job,
+    pipeline: Pipeline,
     limits: Limits,
     window: Window,
     transports: Sequence[Transport],
     observe: Callable[[int, int], None],
     watch: Callable[[], None],
 ) -> Driven:
-    """Score every segment of a job and return what was done, once all is committed.
+    """Score every segment of a pipeline and return what was done, once all is committed.
 
     Args:
-        job: what to score.
+        pipeline: what to score.
         limits: bounds that do not move.
         window: how many requests may be in flight.
         transports: one an endpoint, at least one.
@@ -109,11 +109,11 @@ async def drive(
     try:
         async with asyncio.TaskGroup() as tasks:
             watcher = tasks.create_task(_watch(watch))
-            driven = await _Driver(job, limits, window, transports, tasks, observe).run()
+            driven = await _Driver(pipeline, limits, window, transports, tasks, observe).run()
             watcher.cancel()
     except BaseExceptionGroup as group:
         raise _first(group) from None
-    job.close()
+    pipeline.close()
     return driven
 
 
@@ -173,14 +173,14 @@ async def _watch(watch: Callable[[], None]) -> None:
 class _Driver:
     def __init__(
         self,
-        job: Job,
+        pipeline: Pipeline,
         limits: Limits,
         window: Window,
         transports: Sequence[Transport],
         tasks: asyncio.TaskGroup,
         observe: Callable[[int, int], None],
     ) -> None:
-        self._job = job
+        self._pipeline = pipeline
         self._limits = limits
         self._transports = transports
         self._tasks = tasks
@@ -250,16 +250,17 @@ class _Driver:
                 del self._open[segment_index]
 
     def _take_on(self, segment: Segment, rows: pa.RecordBatch, writer: ThreadPoolExecutor) -> None:
-        predictions = Predictions(segment.rows, self._job.outputs, self._job.names)
-        size_bytes = rows.nbytes + segment.rows * self._job.row_bytes_out
+        predictions = Predictions(segment.rows, self._pipeline.outputs, self._pipeline.names)
+        size_bytes = rows.nbytes + segment.rows * self._pipeline.row_bytes_out
         self._open[segment.index] = _Open(segment, rows, predictions, size_bytes)
         self._rows_filtered += segment.rows_filtered
         if not segment.rows:
             self._settle(segment.index, writer)
             return
-        fed_bytes = rows.select(self._job.fed).nbytes // segment.rows
+        fed_bytes = rows.select(self._pipeline.fed).nbytes // segment.rows
         self._dispatch.add(
-            plan_batches(segment, self._job.batch_rows), fed_bytes + self._job.row_bytes_out
+            plan_batches(segment, self._pipeline.batch_rows),
+            fed_bytes + self._pipeline.row_bytes_out,
         )
 
     def _carry_out(self, actions: Sequence[Action], writer: ThreadPoolExecutor) -> None:
@@ -290,14 +291,14 @@ class _Driver:
         self._tasks.create_task(run())
 
     async def _read(self, reader: ThreadPoolExecutor) -> _Event:
-        segments = self._job.segments
+        segments = self._pipeline.segments
         loop = asyncio.get_running_loop()
         return _Read(await loop.run_in_executor(reader, lambda: next(segments, None)))
 
     async def _write(self, done: _Open, writer: ThreadPoolExecutor) -> _Event:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(
-            writer, self._job.write, done.segment, done.rows, done.predictions
+            writer, self._pipeline.write, done.segment, done.rows, done.predictions
         )
         return _Written(done.segment.index)
 
@@ -305,9 +306,9 @@ class _Driver:
         batch = send.batch
         open_ = self._open[batch.segment]
         try:
-            request = self._job.encoder.encode(open_.rows.slice(batch.row_begin, batch.rows))
+            request = self._pipeline.encoder.encode(open_.rows.slice(batch.row_begin, batch.rows))
         except InputError as error:
-            where = self._job.name_rows(open_.segment, batch)
+            where = self._pipeline.name_rows(open_.segment, batch)
             raise DataError(f"{where}: {error}") from error
         timeout_s = min(ATTEMPT_TIMEOUT_S, max(self._limits.max_outage_s, 1.0))
         try:
@@ -315,7 +316,7 @@ class _Driver:
         except AttemptFailedError as error:
             return _Failed(send.request_id, error.failure)
         try:
-            answers = self._job.decoder.decode(reply, batch.rows)
+            answers = self._pipeline.decoder.decode(reply, batch.rows)
         except AnswerError as error:
             reply.release()
             return _Failed(send.request_id, Failure(2, ANSWER_STATUS, str(error)))

@@ -21,8 +21,8 @@ from tritonbulk.dispatch import (
 from tritonbulk.dispatch.limits import WINDOW_MAX_PER_ENDPOINT, WINDOW_START_PER_ENDPOINT
 from tritonbulk.driver import drive
 from tritonbulk.errors import InputError
-from tritonbulk.job import Driven, Job
 from tritonbulk.options import ScoreOptions
+from tritonbulk.pipeline import Driven, Pipeline
 from tritonbulk.plan import Plan, make_plan
 from tritonbulk.segments import Batch, Segment
 from tritonbulk.session import Servers, connect, read_contract, serve
@@ -119,12 +119,12 @@ async def run_score(options: ScoreOptions, observer: Observer | None = None) -> 
                 plan.columns,
                 options.limit_rows,
             )
-            job = make_job(source, segments, model, plan, open_sink(options.out))
+            pipeline = make_pipeline(source, segments, model, plan, open_sink(options.out))
             async with open_transports(
                 carriage, endpoints, servers.shared_memory, observer.say
             ) as transports:
                 driven = await drive(
-                    job,
+                    pipeline,
                     make_limits(options, rows),
                     make_window(options, len(endpoints)),
                     transports,
@@ -146,14 +146,14 @@ def _write_empty(source: Source, plan: Plan, sink: Sink) -> None:
     sink.close()
 
 
-def make_job(
+def make_pipeline(
     source: Source,
     segments: Iterator[tuple[Segment, pa.RecordBatch]],
     model: ServedModel,
     plan: Plan,
     sink: Sink,
-) -> Job:
-    """Return the job that scores ``segments`` of ``source`` into ``sink`` by ``plan``."""
+) -> Pipeline:
+    """Return the pipeline that scores ``segments`` of ``source`` into ``sink`` by ``plan``."""
 
     def name_rows(segment: Segment, batch: Batch) -> str:
         name, begin = source.files[segment.file_index].name, batch.row_begin
@@ -165,7 +165,7 @@ def make_job(
             f"{segment.row_begin} to {end}"
         )
 
-    return Job(
+    return Pipeline(
         segments=segments,
         name_rows=name_rows,
         encoder=RequestEncoder(model.name, model.version, plan.inputs, plan.outputs),

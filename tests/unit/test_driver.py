@@ -11,7 +11,7 @@ from tritonbulk.contract import Column, InputTensor, OutputTensor, datatype
 from tritonbulk.dispatch import Failure, FixedWindow, Limits
 from tritonbulk.driver import drive
 from tritonbulk.errors import AnswerError, DataError, OutageError, ServerGoneError, SinkError
-from tritonbulk.job import Job
+from tritonbulk.pipeline import Pipeline
 from tritonbulk.segments import Segment
 from tritonbulk.testing import ScriptedTransport
 from tritonbulk.transport import AttemptFailedError
@@ -26,7 +26,7 @@ def double(tensors):
 
 
 class Run:
-    """A job over ``rows`` rows whose parts are kept in memory."""
+    """A pipeline over ``rows`` rows whose parts are kept in memory."""
 
     def __init__(self, rows=1000, segment_rows=100, batch_rows=16, values=None):
         self.values = np.arange(rows, dtype=np.float32) if values is None else values
@@ -54,7 +54,7 @@ class Run:
         self.closed = True
 
     def drive(self, *transports, in_flight=4, watch=lambda: None, **limits):
-        job = Job(
+        pipeline = Pipeline(
             segments=self.segments(),
             name_rows=lambda s, b: f"in.parquet, rows from {s.row_begin + b.row_begin}",
             encoder=RequestEncoder("m", "1", [X], [Y]),
@@ -69,7 +69,9 @@ class Run:
         )
         bounds = Limits(**{"max_outage_s": 60.0, "failed_rows_max": 10, **limits})
         observe = lambda ok, failed: self.progress.append(ok + failed)  # noqa: E731
-        return asyncio.run(drive(job, bounds, FixedWindow(in_flight), transports, observe, watch))
+        return asyncio.run(
+            drive(pipeline, bounds, FixedWindow(in_flight), transports, observe, watch)
+        )
 
     def column(self, position=0):
         return [value for index in sorted(self.parts) for value in self.parts[index][position]]

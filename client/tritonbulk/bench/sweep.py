@@ -32,7 +32,7 @@ from tritonbulk.driver import drive
 from tritonbulk.errors import InputError, OptionError
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
-from tritonbulk.scoring import make_carriage, make_job, make_limits, make_window, names_of
+from tritonbulk.scoring import make_carriage, make_limits, make_pipeline, make_window, names_of
 from tritonbulk.segments import Segment
 from tritonbulk.session import Servers, connect, read_contract, serve
 from tritonbulk.sink import open_sink
@@ -116,7 +116,7 @@ class _Runner:
             began_s, began_cpu_s = time.perf_counter(), time.process_time()
             segments = _cycle(self.source, segment_rows, plan.columns, began_s + trial_s)
             driven = await drive(
-                make_job(self.source, segments, self.model, plan, open_sink(out)),
+                make_pipeline(self.source, segments, self.model, plan, open_sink(out)),
                 make_limits(options, self.source.rows),
                 make_window(options, len(self.endpoints)),
                 transports,

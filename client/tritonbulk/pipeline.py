@@ -1,4 +1,4 @@
-"""The job: what to drive, and what became of it. Values that cross the driver's border."""
+"""The pipeline of a run: what to drive, and what became of it; values for the driver."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tritonbulk.segments import Batch, Segment
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Pipeline:
     """What to drive.
 
     Attributes:
