@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tritonbulk.codec import Answer, Predictions, Reply
+from tritonbulk.codec import Answer, EncodableRows, Predictions, Reply
 from tritonbulk.dispatch import (
     Abort,
     Action,
@@ -79,7 +79,7 @@ class _Open:
     """A segment in memory."""
 
     segment: Segment
-    rows: pa.RecordBatch
+    encodable: EncodableRows
     predictions: Predictions
     size_bytes: int
 
@@ -252,7 +252,8 @@ class _Driver:
     def _take_on(self, segment: Segment, rows: pa.RecordBatch, writer: ThreadPoolExecutor) -> None:
         predictions = Predictions(segment.rows, self._pipeline.outputs, self._pipeline.names)
         size_bytes = rows.nbytes + segment.rows * self._pipeline.row_bytes_out
-        self._open[segment.index] = _Open(segment, rows, predictions, size_bytes)
+        encodable = self._pipeline.encoder.prepare(rows)
+        self._open[segment.index] = _Open(segment, encodable, predictions, size_bytes)
         self._rows_filtered += segment.rows_filtered
         if not segment.rows:
             self._settle(segment.index, writer)
@@ -298,7 +299,7 @@ class _Driver:
     async def _write(self, done: _Open, writer: ThreadPoolExecutor) -> _Event:
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(
-            writer, self._pipeline.write, done.segment, done.rows, done.predictions
+            writer, self._pipeline.write, done.segment, done.encodable.rows, done.predictions
         )
         return _Written(done.segment.index)
 
@@ -306,7 +307,7 @@ class _Driver:
         batch = send.batch
         open_ = self._open[batch.segment]
         try:
-            request = self._pipeline.encoder.encode(open_.rows.slice(batch.row_begin, batch.rows))
+            request = self._pipeline.encoder.encode(open_.encodable, batch.row_begin, batch.rows)
         except InputError as error:
             where = self._pipeline.name_rows(open_.segment, batch)
             raise DataError(f"{where}: {error}") from error

@@ -127,7 +127,7 @@ class Wire:
 
     async def ask(self, rows, timeout_s=TIMEOUT_S):
         """Return copies of the answers to ``rows``, the reply's memory given back."""
-        request = self.encoder.encode(rows)
+        request = self.encoder.encode(self.encoder.prepare(rows), 0, len(rows))
         reply = await self.transport.infer(request, timeout_s)
         answers = self.decoder.decode(reply, len(rows))
         await asyncio.sleep(0.002)  # as in scoring, others are served before this is looked at

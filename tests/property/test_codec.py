@@ -35,7 +35,8 @@ def decode_response(data, outputs, rows, version):
 
 def request_of(tensor, batch):
     encoder = RequestEncoder("m", "7", [tensor], [OutputTensor("y", datatype("FP32"), ())])
-    return service_pb2.ModelInferRequest.FromString(encoder.encode(batch).to_bytes())
+    request = encoder.encode(encoder.prepare(batch), 0, len(batch))
+    return service_pb2.ModelInferRequest.FromString(request.to_bytes())
 
 
 @given(st.data(), st.sampled_from(NUMERIC), st.integers(1, 5), st.integers(1, 4))
@@ -66,6 +67,27 @@ def test_a_fixed_size_list_column_becomes_the_whole_row(data, name, rows):
 
     assert list(request.inputs[0].shape) == [rows, 2, 3]
     assert list(request.raw_input_contents) == [values.tobytes()]
+
+
+@given(st.data(), st.sampled_from(NUMERIC), st.integers(0, 2), st.integers(2, 6), st.booleans())
+def test_a_run_of_rows_is_encoded_as_if_it_were_alone(data, name, skip, rows, is_list):
+    values = data.draw(arrays(name, (skip + rows, 2)))
+    first, second = (pa.array(np.ascontiguousarray(values[:, i])) for i in (0, 1))
+    columns = {"a": first, "b": second}
+    if is_list:
+        columns = {"a": pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), 2)}
+    batch = pa.record_batch(columns).slice(skip)
+    tensor = InputTensor("x", datatype(name), (2,), tuple(map(Column, columns)))
+    begin = data.draw(st.integers(0, rows - 1))
+    count = data.draw(st.integers(1, rows - begin))
+
+    encoder = RequestEncoder("m", "7", [tensor], [])
+    request = encoder.encode(encoder.prepare(batch), begin, count).to_bytes()
+
+    alone = values[skip + begin : skip + begin + count]
+    found = service_pb2.ModelInferRequest.FromString(request)
+    assert list(found.raw_input_contents) == [alone.tobytes()]
+    assert list(found.inputs[0].shape) == [count, 2]
 
 
 TEXT_COLUMNS = st.integers(1, 5).flatmap(
@@ -130,7 +152,8 @@ def test_a_request_names_itself_where_it_is_told_to(name):
     encoder = RequestEncoder(
         "m", "7", [InputTensor("x", datatype("INT8"), (1,), (Column("a"),))], []
     )
-    request = encoder.encode(pa.record_batch({"a": pa.array([1, 2], pa.int8())}))
+    rows = encoder.prepare(pa.record_batch({"a": pa.array([1, 2], pa.int8())}))
+    request = encoder.encode(rows, 0, 2)
     plain = service_pb2.ModelInferRequest.FromString(request.to_bytes())
     named = service_pb2.ModelInferRequest.FromString(request.to_bytes(name))
     assert named.id == name

@@ -54,9 +54,38 @@ def gather_numbers(
         InputError: as `gather`.
     """
     arrays = [_named(_values, batch, column, tensor) for column in tensor.columns]
-    _check_side_by_side([len(array) for array in arrays], len(batch), tensor)
+    check_side_by_side([len(array) for array in arrays], len(batch), tensor)
     size = sum(len(array) for array in arrays)
-    return _fitted_shape(size, len(batch), tensor), arrays
+    return fitted_shape(size, len(batch), tensor), arrays
+
+
+def plain_views(rows: pa.RecordBatch, tensor: InputTensor) -> tuple[Tensor, ...] | None:
+    """Return a view ``[rows, width]`` of each column, if the tensor's bytes are theirs as they are.
+
+    They are where every column holds the tensor's very datatype (numbers, or lists of one fixed
+    size), no null, and stands for itself: what `gather_numbers` then does for any run of rows is to
+    take that run of the view. None where a value has to be checked, cast or substituted.
+    """
+    views = []
+    for column in tensor.columns:
+        array = rows.column(column.name)
+        width = 1
+        while _is_fixed(array.type) and not array.null_count:
+            width *= array.type.list_size
+            array = array.flatten()
+        wanted = tensor.datatype
+        if (
+            array.type != wanted.arrow
+            or not wanted.item_bytes
+            or pa.types.is_boolean(array.type)  # Arrow packs eight to the byte
+            or array.null_count
+            or column.categories is not None
+        ):
+            return None
+        begin_bytes = array.offset * wanted.item_bytes
+        values = np.frombuffer(array.buffers()[1], wanted.numpy, len(array), begin_bytes)
+        views.append(values.reshape(len(rows), width))
+    return tuple(views)
 
 
 def gather_texts(
@@ -71,13 +100,17 @@ def gather_texts(
         InputError: as `gather`.
     """
     arrays = [_named(_texts, batch, column, tensor) for column in tensor.columns]
-    _check_side_by_side([len(array) for array in arrays], len(batch), tensor)
+    check_side_by_side([len(array) for array in arrays], len(batch), tensor)
     size = sum(len(array) for array in arrays)
-    return _fitted_shape(size, len(batch), tensor), arrays
+    return fitted_shape(size, len(batch), tensor), arrays
 
 
-def _check_side_by_side(sizes: Sequence[int], rows: int, tensor: InputTensor) -> None:
-    """Refuse a list column beside others, where only one value a row has a place."""
+def check_side_by_side(sizes: Sequence[int], rows: int, tensor: InputTensor) -> None:
+    """Refuse a list column beside others, where only one value a row has a place.
+
+    Raises:
+        InputError: one of ``sizes``, the elements of each column, is not ``rows``; no retry.
+    """
     for column, size in zip(tensor.columns, sizes, strict=True):
         if len(sizes) > 1 and size != rows:
             raise InputError(
@@ -106,7 +139,7 @@ def _named(
         ) from None
 
 
-def _fitted_shape(size: int, rows: int, tensor: InputTensor) -> tuple[int, ...]:
+def fitted_shape(size: int, rows: int, tensor: InputTensor) -> tuple[int, ...]:
     """Return ``[rows, *tensor.shape]`` for ``size`` elements; a free dimension takes what is left.
 
     Raises:
