@@ -8,11 +8,11 @@ import pytest
 FREE_AND_TAKE_AGAIN = """
 import resource
 {first}
-blocks = [bytes(8 * 2**20) for _ in range(5)]
+blocks = [b"x" * 2**20 for _ in range(40)]
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(20):
     del blocks
-    blocks = [bytes(8 * 2**20) for _ in range(5)]
+    blocks = [b"x" * 2**20 for _ in range(40)]
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
