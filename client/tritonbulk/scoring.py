@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from tritonbulk.bottleneck import Bottleneck, find_bottleneck
 from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
 from tritonbulk.contract import row_bytes
 from tritonbulk.dispatch import (
@@ -25,7 +26,8 @@ from tritonbulk.options import ScoreOptions
 from tritonbulk.pipeline import Driven, Pipeline
 from tritonbulk.plan import Plan, make_plan
 from tritonbulk.segments import Batch, Segment
-from tritonbulk.session import Servers, connect, read_contract, serve
+from tritonbulk.server_statistics import total_seconds
+from tritonbulk.session import Servers, connect, read_contract, read_statistics, serve
 from tritonbulk.sink import Sink, check_output, open_sink
 from tritonbulk.source import Source, open_source
 from tritonbulk.transport import (
@@ -61,6 +63,7 @@ class ScoreResult:
         output: the output folder.
         rows_filtered: rows that were read and that ``where`` removed:
             ``rows_in - rows_scored``.
+        bottleneck: the stage that bounded the rate, and the figures that say so.
     """
 
     rows_in: int
@@ -79,6 +82,7 @@ class ScoreResult:
     transport: str
     output: str
     rows_filtered: int
+    bottleneck: Bottleneck
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,7 @@ async def run_score(options: ScoreOptions, observer: Observer | None = None) -> 
                 options.limit_rows,
             )
             pipeline = make_pipeline(source, segments, model, plan, open_sink(options.out))
+            counted = await read_statistics(endpoints, model)
             async with open_transports(
                 carriage, endpoints, servers.shared_memory, observer.say
             ) as transports:
@@ -132,10 +137,14 @@ async def run_score(options: ScoreOptions, observer: Observer | None = None) -> 
                     servers.watch,
                 )
                 transport = names_of(transports)
+            bottleneck = find_bottleneck(
+                driven.stages,
+                total_seconds(counted, await read_statistics(endpoints, model), model.instances),
+            )
             if not (driven.rows_ok or driven.rows_failed or driven.rows_filtered):
                 _write_empty(source, plan, open_sink(options.out))
         watch.pause()
-    return _result(options, model, plan, driven, watch, servers, transport)
+    return _result(options, model, plan, driven, watch, servers, transport, bottleneck)
 
 
 def _write_empty(source: Source, plan: Plan, sink: Sink) -> None:
@@ -257,6 +266,7 @@ def _result(
     watch: _Stopwatch,
     servers: Servers,
     transport: str,
+    bottleneck: Bottleneck,
 ) -> ScoreResult:
     rows_scored = driven.rows_ok + driven.rows_failed
     return ScoreResult(
@@ -276,6 +286,7 @@ def _result(
         transport=transport,
         output=str(options.out),
         rows_filtered=driven.rows_filtered,
+        bottleneck=bottleneck,
     )
 
 

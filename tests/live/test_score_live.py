@@ -77,6 +77,10 @@ def test_every_row_comes_back_in_order_with_its_prediction(rows, triton, tmp_pat
     assert result["requests"] == 2_500
     assert result["batch_rows"] == 4
     assert 4 <= result["in_flight_max"] <= 64
+    load = result["bottleneck"]["load"]
+    assert 0 < load["instances"] <= 1, "the server tells how busy the model was"
+    assert 0 < load["compute_ms"] <= load["round_trip_ms"]
+    assert f"bottleneck: {result['bottleneck']['stage']} (" in done.stdout
     assert result["model"] == "double"
     assert result["model_version"] == "1"
     assert result["endpoints"] == [triton.grpc]

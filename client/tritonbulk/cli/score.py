@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 import click
 
+from tritonbulk.bottleneck import describe
 from tritonbulk.cli.common import model_options, number_or_auto, parse_model_options, parse_names
 from tritonbulk.cli.progress import RowProgress
 from tritonbulk.options import MAX_OUTAGE_S, SEGMENT_ROWS, Format, ScoreOptions
@@ -123,6 +124,7 @@ def _print_summary(result: ScoreResult) -> None:
         f"({result.transport})\n"
         f"{result.requests:,} requests of up to {result.batch_rows:,} rows, up to "
         f"{result.in_flight_max} in flight, {result.cpu_seconds_client:.2f} CPU-seconds here\n"
+        f"bottleneck: {describe(result.bottleneck)}\n"
         f"output: {result.output}"
     )
     if result.rows_failed:
