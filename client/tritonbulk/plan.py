@@ -21,7 +21,7 @@ from tritonbulk.contract import (
 from tritonbulk.dispatch import batch_rows_auto
 from tritonbulk.errors import ContractError, OptionError
 from tritonbulk.options import ScoreOptions
-from tritonbulk.sink import output_schema
+from tritonbulk.part import output_schema
 from tritonbulk.source import matching
 from tritonbulk.transport import ServedModel
 
@@ -80,7 +80,8 @@ def make_plan(
     if options.keep is not None:
         keep = matching(options.keep, schema.names, "--keep")
     names = _prediction_names(model.outputs, options.rename)
-    output_schema([schema.field(name) for name in keep], model.outputs, names)
+    kept = [schema.field(name) for name in keep]
+    output_schema(kept, model.outputs, names, options.vectors)
     return Plan(
         inputs=inputs,
         outputs=model.outputs,

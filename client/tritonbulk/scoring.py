@@ -23,6 +23,7 @@ from tritonbulk.dispatch.limits import WINDOW_MAX_PER_ENDPOINT, WINDOW_START_PER
 from tritonbulk.driver import drive
 from tritonbulk.errors import InputError
 from tritonbulk.options import ScoreOptions
+from tritonbulk.part import PartFormat
 from tritonbulk.pipeline import Driven, Pipeline
 from tritonbulk.plan import Plan, make_plan
 from tritonbulk.segments import Batch, Segment
@@ -123,7 +124,8 @@ async def run_score(options: ScoreOptions, observer: Observer | None = None) -> 
                 plan.columns,
                 options.limit_rows,
             )
-            pipeline = make_pipeline(source, segments, model, plan, open_sink(options.out))
+            sink = open_sink(options.out, PartFormat(options.out_format, options.vectors))
+            pipeline = make_pipeline(source, segments, model, plan, sink)
             counted = await read_statistics(endpoints, model)
             async with open_transports(
                 carriage, endpoints, servers.shared_memory, observer.say
@@ -142,7 +144,7 @@ async def run_score(options: ScoreOptions, observer: Observer | None = None) -> 
                 total_seconds(counted, await read_statistics(endpoints, model), model.instances),
             )
             if not (driven.rows_ok or driven.rows_failed or driven.rows_filtered):
-                _write_empty(source, plan, open_sink(options.out))
+                _write_empty(source, plan, sink)
         watch.pause()
     return _result(options, model, plan, driven, watch, servers, transport, bottleneck)
 

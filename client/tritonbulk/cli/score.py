@@ -13,7 +13,14 @@ import click
 from tritonbulk.bottleneck import describe
 from tritonbulk.cli.common import model_options, number_or_auto, parse_model_options, parse_names
 from tritonbulk.cli.progress import RowProgress
-from tritonbulk.options import MAX_OUTAGE_S, SEGMENT_ROWS, Format, ScoreOptions
+from tritonbulk.options import (
+    MAX_OUTAGE_S,
+    SEGMENT_ROWS,
+    Format,
+    OutFormat,
+    ScoreOptions,
+    Vectors,
+)
 from tritonbulk.scoring import Observer, ScoreResult, run_score
 
 
@@ -26,6 +33,21 @@ from tritonbulk.scoring import Observer, ScoreResult, run_score
 @model_options
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Output folder, without parts."
+)
+@click.option(
+    "--out-format",
+    type=click.Choice(get_args(OutFormat)),
+    default="parquet",
+    show_default=True,
+    help="Of the parts; arrow (IPC, uncompressed) is the fastest to write and to map.",
+)
+@click.option(
+    "--vectors",
+    type=click.Choice(get_args(Vectors)),
+    default="list",
+    show_default=True,
+    help="Embeddings as fixed-size lists, or as the bytes of their numbers, which Parquet writes "
+    "three times as fast.",
 )
 @click.option(
     "--format",
@@ -97,6 +119,8 @@ def command(**given: Any) -> int:
         out=given["out"],
         **parse_model_options(given),
         input_format=given["input_format"],
+        out_format=given["out_format"],
+        vectors=given["vectors"],
         columns=parse_names(given["columns"]),
         where=given["where"],
         batch_rows=given["batch_rows"],
