@@ -128,7 +128,8 @@ def describe(bottleneck: Bottleneck) -> str:
     )
     if load.instances is not None:
         text += f", model instances {load.instances:.0%}"
-    text += f"; a request took {load.round_trip_ms:.1f} ms"
+    if load.round_trip_ms:
+        text += f"; a request took {load.round_trip_ms:.1f} ms"
     if load.queue_ms is not None and load.compute_ms is not None:
         text += f", {load.queue_ms:.1f} in the server's queue, {load.compute_ms:.1f} in compute"
     return text + ")"

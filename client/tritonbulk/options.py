@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from tritonbulk.errors import OptionError
+from tritonbulk.profile import Profile
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
@@ -77,6 +78,8 @@ class ScoreOptions:
         segment_rows: rows a part, before ``where``; None takes `SEGMENT_ROWS`, or fewer of wide
             rows (see `dispatch.limits`).
         in_flight_max: requests in flight, over all endpoints; None finds the width while running.
+        profile: a measured choice that pins ``batch_rows`` and ``in_flight_max`` where they are
+            None, and may not contradict them.
         max_outage_s: seconds without any server answering after which the run gives up.
         limit_rows: take on only the first so many rows, before ``where``; None takes on all.
         failed_fraction_max: share of all rows (0…1) that may fail before the run stops; ten rows
@@ -105,6 +108,7 @@ class ScoreOptions:
     batch_rows: int | None = None
     segment_rows: int | None = None
     in_flight_max: int | None = None
+    profile: Profile | None = None
     max_outage_s: float = MAX_OUTAGE_S
     limit_rows: int | None = None
     failed_fraction_max: float = 0.01
@@ -147,6 +151,7 @@ class ScoreOptions:
                 f"--max-failed-fraction is {self.failed_fraction_max}; give a share from 0 to 1"
             )
         self._check_names()
+        self._check_profile()
         self._check_shared_memory()
 
     def _check_names(self) -> None:
@@ -158,6 +163,33 @@ class ScoreOptions:
         ):
             if given not in known:
                 raise OptionError(f"{option} is {given!r}; give one of {', '.join(known)}")
+
+    @property
+    def batch_rows_pinned(self) -> int | None:
+        """Rows a request that were asked for or measured; None derives them from the model."""
+        return self.batch_rows or (self.profile.batch_rows if self.profile else None)
+
+    @property
+    def in_flight_pinned(self) -> int | None:
+        """Requests in flight that were asked for or measured; None finds the width."""
+        return self.in_flight_max or (self.profile.in_flight if self.profile else None)
+
+    def _check_profile(self) -> None:
+        if self.profile is None:
+            return
+        if self.profile.model != self.model:
+            raise OptionError(
+                f"--profile was measured with model {self.profile.model!r}, not {self.model!r}; "
+                "run tritonbulk bench with this one"
+            )
+        for option, asked, measured in (
+            ("--batch-rows", self.batch_rows, self.profile.batch_rows),
+            ("--max-in-flight", self.in_flight_max, self.profile.in_flight),
+        ):
+            if asked not in (None, measured):
+                raise OptionError(
+                    f"{option} is {asked}, but --profile measured {measured}; leave one of them out"
+                )
 
     def _check_shared_memory(self) -> None:
         if self.trust_shared_memory:

@@ -87,7 +87,7 @@ def make_plan(
         outputs=model.outputs,
         names=names,
         keep=keep,
-        batch_rows=_batch_rows(options.batch_rows, model),
+        batch_rows=_batch_rows(options, model),
     )
 
 
@@ -155,12 +155,15 @@ def _prediction_names(
     return tuple(rename.get(name, name) for name in known)
 
 
-def _batch_rows(asked: int | None, model: ServedModel) -> int:
+def _batch_rows(options: ScoreOptions, model: ServedModel) -> int:
+    asked = options.batch_rows_pinned
     if asked is None:
         return batch_rows_auto(model.inputs, model.outputs, model.max_batch_size)
     if model.max_batch_size and asked > model.max_batch_size:
+        origin = "" if options.batch_rows else " (pinned by --profile)"
         raise OptionError(
-            f"--batch-rows {asked} is more than the max_batch_size {model.max_batch_size} of model "
-            f"{model.name!r}; give at most that, or raise it in the model's config.pbtxt"
+            f"--batch-rows {asked}{origin} is more than the max_batch_size "
+            f"{model.max_batch_size} of model {model.name!r}; give at most that, or "
+            "raise it in the model's config.pbtxt"
         )
     return asked

@@ -81,7 +81,9 @@ def test_the_sentence_has_the_figures_of_the_server():
 
 def test_a_run_without_requests_has_a_bottleneck_all_the_same():
     nothing = StageSeconds(1.0, 0.3, 0, 0, 0.1, 0.2, 0, 0, 0)
-    assert find_bottleneck(nothing, None).stage == "read"
+    found = find_bottleneck(nothing, None)
+    assert found.stage == "read"
+    assert "request" not in describe(found)
 
 
 def statistics(requests, ms):

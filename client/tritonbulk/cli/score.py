@@ -21,7 +21,9 @@ from tritonbulk.options import (
     ScoreOptions,
     Vectors,
 )
-from tritonbulk.scoring import Observer, ScoreResult, run_score
+from tritonbulk.profile import read_profile
+from tritonbulk.result import ScoreResult
+from tritonbulk.scoring import Observer, run_score
 
 
 @click.command(
@@ -88,6 +90,12 @@ from tritonbulk.scoring import Observer, ScoreResult, run_score
     help="Requests in flight; auto: as many as raise the rate.",
 )
 @click.option(
+    "--profile",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Figures of tritonbulk bench: pins batch rows and window to its fastest setting.",
+)
+@click.option(
     "--max-outage",
     type=float,
     default=MAX_OUTAGE_S,
@@ -126,6 +134,7 @@ def command(**given: Any) -> int:
         batch_rows=given["batch_rows"],
         segment_rows=given["segment_rows"],
         in_flight_max=given["max_in_flight"],
+        profile=None if given["profile"] is None else read_profile(given["profile"]),
         max_outage_s=given["max_outage"],
         failed_fraction_max=given["max_failed_fraction"],
         limit_rows=given["limit"],
