@@ -112,7 +112,6 @@ def find_bottleneck(stages: StageSeconds, server: ServerSeconds | None) -> Bottl
     stage = max(busy, key=busy.__getitem__)
     if busy[stage] >= SATURATED_SHARE:
         return Bottleneck(stage, is_saturated=True, load=load)
-    del busy["server compute"]  # of one instance; what counts now is its share of a round trip
     for name, share in _round_trip_shares(load).items():
         busy[name] = max(busy.get(name, 0.0), share * load.under_way)
     return Bottleneck(max(busy, key=busy.__getitem__), is_saturated=False, load=load)
