@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from tritonbulk.options import ScoreOptions
-    from tritonbulk.scoring import ScoreResult
+    from tritonbulk.result import ScoreResult
     from tritonbulk.server.embedded import EmbeddedTriton
 
 _HOME = {
@@ -35,7 +35,7 @@ _HOME = {
     "FailureLimitError": "tritonbulk.errors",
     "OutageError": "tritonbulk.errors",
     "ScoreOptions": "tritonbulk.options",
-    "ScoreResult": "tritonbulk.scoring",
+    "ScoreResult": "tritonbulk.result",
     "ServerError": "tritonbulk.errors",
     "TritonbulkError": "tritonbulk.errors",
     "UsageError": "tritonbulk.errors",

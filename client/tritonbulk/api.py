@@ -11,7 +11,9 @@ from typing import Any
 from tritonbulk.contract import parse_input_map
 from tritonbulk.errors import OptionError
 from tritonbulk.options import ScoreOptions
-from tritonbulk.scoring import ScoreResult, run_score
+from tritonbulk.profile import read_profile
+from tritonbulk.result import ScoreResult
+from tritonbulk.scoring import run_score
 
 
 def score(
@@ -32,11 +34,11 @@ def score(
         inputs: one file or several, in output order; folders, patterns and URIs as well. Parquet,
             CSV, JSON Lines or Arrow.
         model: the model's name.
-        out: output folder: one ``part-NNNNNNNN.parquet`` a segment, rows in input order.
+        out: output folder: one ``part-NNNNNNNN`` file a segment, rows in input order.
         endpoints: ``host:port`` of running servers.
         repository: model repository.
         options: any other field of `ScoreOptions`; ``input_map`` also takes
-            ``["tensor=column,…"]``.
+            ``["tensor=column,…"]``, and ``profile`` the path of a file of ``tritonbulk bench``.
 
     Raises:
         UsageError: nothing was sent; a retry does not help.
@@ -79,6 +81,8 @@ async def score_async(
             options[name] = None
     if options.get("keep") is not None:
         options["keep"] = _strings(options["keep"])
+    if isinstance(options.get("profile"), (str, Path)):
+        options["profile"] = read_profile(Path(options["profile"]))
     if options.get("model_version") is not None:
         options["model_version"] = str(options["model_version"])
     checked = ScoreOptions(

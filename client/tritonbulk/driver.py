@@ -38,6 +38,7 @@ from tritonbulk.errors import (
 )
 from tritonbulk.pipeline import Driven, Pipeline
 from tritonbulk.segments import Batch, Segment, plan_batches
+from tritonbulk.stage_clock import StageClock
 from tritonbulk.transport import AttemptFailedError, Transport
 
 ATTEMPT_TIMEOUT_S = 300.0
@@ -186,6 +187,8 @@ class _Driver:
         self._tasks = tasks
         self._observe = observe
         self._clock = asyncio.get_running_loop().time
+        self._stages = StageClock()
+        self._laid_out_s = self._lay_out_s()
         self._dispatch = Dispatch(limits, window, len(transports))
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._open: dict[int, _Open] = {}
@@ -213,7 +216,11 @@ class _Driver:
             self._rows_filtered,
             done.attempts,
             done.in_flight_max,
+            self._stages.read(self._lay_out_s() - self._laid_out_s),
         )
+
+    def _lay_out_s(self) -> float:
+        return sum(transport.laid_out_s for transport in self._transports)
 
     def _may_read(self) -> bool:
         if self._reading or self._exhausted:
@@ -240,7 +247,8 @@ class _Driver:
                 self._reading = False
                 self._take_on(segment, rows, writer)
             case _Answered(request_id, batch, answers, reply):
-                self._open[batch.segment].predictions.put(batch.row_begin, answers)
+                with self._stages.busy("decode"):
+                    self._open[batch.segment].predictions.put(batch.row_begin, answers)
                 reply.release()
                 self._dispatch.succeeded(request_id, self._clock())
                 self._settle(batch.segment, writer)
@@ -292,32 +300,40 @@ class _Driver:
         self._tasks.create_task(run())
 
     async def _read(self, reader: ThreadPoolExecutor) -> _Event:
-        segments = self._pipeline.segments
-        loop = asyncio.get_running_loop()
-        return _Read(await loop.run_in_executor(reader, lambda: next(segments, None)))
+        def read() -> tuple[Segment, pa.RecordBatch] | None:
+            with self._stages.busy("read"):
+                return next(self._pipeline.segments, None)
+
+        return _Read(await asyncio.get_running_loop().run_in_executor(reader, read))
 
     async def _write(self, done: _Open, writer: ThreadPoolExecutor) -> _Event:
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(
-            writer, self._pipeline.write, done.segment, done.encodable.rows, done.predictions
-        )
+        def write() -> None:
+            with self._stages.busy("write"):
+                self._pipeline.write(done.segment, done.encodable.rows, done.predictions)
+
+        await asyncio.get_running_loop().run_in_executor(writer, write)
         return _Written(done.segment.index)
 
     async def _attempt(self, send: Send) -> _Event:
         batch = send.batch
         open_ = self._open[batch.segment]
         try:
-            request = self._pipeline.encoder.encode(open_.encodable, batch.row_begin, batch.rows)
+            with self._stages.busy("encode"):
+                request = self._pipeline.encoder.encode(
+                    open_.encodable, batch.row_begin, batch.rows
+                )
         except InputError as error:
             where = self._pipeline.name_rows(open_.segment, batch)
             raise DataError(f"{where}: {error}") from error
         timeout_s = min(ATTEMPT_TIMEOUT_S, max(self._limits.max_outage_s, 1.0))
         try:
-            reply = await self._transports[send.endpoint].infer(request, timeout_s)
+            with self._stages.round_trip():
+                reply = await self._transports[send.endpoint].infer(request, timeout_s)
         except AttemptFailedError as error:
             return _Failed(send.request_id, error.failure)
         try:
-            answers = self._pipeline.decoder.decode(reply, batch.rows)
+            with self._stages.busy("decode"):
+                answers = self._pipeline.decoder.decode(reply, batch.rows)
         except AnswerError as error:
             reply.release()
             return _Failed(send.request_id, Failure(2, ANSWER_STATUS, str(error)))

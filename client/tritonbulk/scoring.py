@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from tritonbulk.bottleneck import Bottleneck, find_bottleneck
 from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
 from tritonbulk.contract import row_bytes
 from tritonbulk.dispatch import (
@@ -22,10 +23,13 @@ from tritonbulk.dispatch.limits import WINDOW_MAX_PER_ENDPOINT, WINDOW_START_PER
 from tritonbulk.driver import drive
 from tritonbulk.errors import InputError
 from tritonbulk.options import ScoreOptions
+from tritonbulk.part import PartFormat
 from tritonbulk.pipeline import Driven, Pipeline
 from tritonbulk.plan import Plan, make_plan
+from tritonbulk.result import ScoreResult
 from tritonbulk.segments import Batch, Segment
-from tritonbulk.session import Servers, connect, read_contract, serve
+from tritonbulk.server_statistics import total_seconds
+from tritonbulk.session import Servers, connect, read_contract, read_statistics, serve
 from tritonbulk.sink import Sink, check_output, open_sink
 from tritonbulk.source import Source, open_source
 from tritonbulk.transport import (
@@ -35,50 +39,6 @@ from tritonbulk.transport import (
     choose_carriage,
     open_transports,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreResult:
-    """What a scoring run did; the fields of ``score --json``.
-
-    Attributes:
-        rows_in: input rows that were read.
-        rows_scored: of these, rows that stand in the output, with a prediction or their error.
-        rows_ok: of these, rows with a prediction.
-        rows_failed: of these, rows with an error.
-        seconds: wall time from parsed options to the last commit, without starting or stopping
-            an embedded server.
-        rows_per_second: ``rows_scored / seconds``.
-        cpu_seconds_client: user and system time of this process over the same span.
-        requests: requests sent, repeated attempts included.
-        batch_rows: rows of a full request.
-        in_flight_max: most requests in flight at one moment.
-        model: the model's name.
-        model_version: the version that answered.
-        endpoints: addresses of the servers.
-        transport: what carried the requests at the end: unary, stream or shm; joined by "+" where
-            endpoints differ.
-        output: the output folder.
-        rows_filtered: rows that were read and that ``where`` removed:
-            ``rows_in - rows_scored``.
-    """
-
-    rows_in: int
-    rows_scored: int
-    rows_ok: int
-    rows_failed: int
-    seconds: float
-    rows_per_second: float
-    cpu_seconds_client: float
-    requests: int
-    batch_rows: int
-    in_flight_max: int
-    model: str
-    model_version: str
-    endpoints: tuple[str, ...]
-    transport: str
-    output: str
-    rows_filtered: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +72,7 @@ async def run_score(options: ScoreOptions, observer: Observer | None = None) -> 
             if options.limit_rows is None and options.where is None:
                 _check_nulls(source, plan)
             rows = _rows_expected(source, options)
+            _tell_profile(options, observer)
             observer.begin(rows)
             carriage = make_carriage(options, plan, servers)
             segments = source.read(
@@ -119,7 +80,10 @@ async def run_score(options: ScoreOptions, observer: Observer | None = None) -> 
                 plan.columns,
                 options.limit_rows,
             )
-            pipeline = make_pipeline(source, segments, model, plan, open_sink(options.out))
+            form = PartFormat(options.out_format, options.vectors)
+            sink = open_sink(options.out, form)
+            pipeline = make_pipeline(source, segments, model, plan, sink)
+            counted = await read_statistics(endpoints, model)
             async with open_transports(
                 carriage, endpoints, servers.shared_memory, observer.say
             ) as transports:
@@ -132,10 +96,22 @@ async def run_score(options: ScoreOptions, observer: Observer | None = None) -> 
                     servers.watch,
                 )
                 transport = names_of(transports)
+            bottleneck = find_bottleneck(
+                driven.stages,
+                total_seconds(counted, await read_statistics(endpoints, model), model.instances),
+            )
             if not (driven.rows_ok or driven.rows_failed or driven.rows_filtered):
-                _write_empty(source, plan, open_sink(options.out))
+                _write_empty(source, plan, open_sink(options.out, form))
         watch.pause()
-    return _result(options, model, plan, driven, watch, servers, transport)
+    return _result(options, model, plan, driven, watch, servers, transport, bottleneck)
+
+
+def _tell_profile(options: ScoreOptions, observer: Observer) -> None:
+    if (profile := options.profile) is not None:
+        observer.say(
+            f"the profile pins {profile.batch_rows:,} rows a request and {profile.in_flight} "
+            f"requests in flight, which scored {profile.rows_per_second:,.0f} rows/s when measured"
+        )
 
 
 def _write_empty(source: Source, plan: Plan, sink: Sink) -> None:
@@ -208,8 +184,8 @@ def make_limits(options: ScoreOptions, rows: int | None) -> Limits:
 
 def make_window(options: ScoreOptions, endpoints: int) -> Window:
     """Return the window that was asked for: of fixed width, or one that finds its width."""
-    if options.in_flight_max is not None:
-        return FixedWindow(options.in_flight_max)
+    if options.in_flight_pinned is not None:
+        return FixedWindow(options.in_flight_pinned)
     return GoodputWindow(
         start=WINDOW_START_PER_ENDPOINT * endpoints, limit_max=WINDOW_MAX_PER_ENDPOINT * endpoints
     )
@@ -257,6 +233,7 @@ def _result(
     watch: _Stopwatch,
     servers: Servers,
     transport: str,
+    bottleneck: Bottleneck,
 ) -> ScoreResult:
     rows_scored = driven.rows_ok + driven.rows_failed
     return ScoreResult(
@@ -276,6 +253,8 @@ def _result(
         transport=transport,
         output=str(options.out),
         rows_filtered=driven.rows_filtered,
+        bottleneck=bottleneck,
+        profile=options.profile,
     )
 
 

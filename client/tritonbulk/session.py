@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+from tritonclient.grpc import service_pb2
 
 from tritonbulk.contract import Contract
 from tritonbulk.driver import settle_some
@@ -123,6 +126,14 @@ async def connect(
                     f"forms of model {options.model!r}; give one with --model-version"
                 )
         yield endpoints, described[0]
+
+
+async def read_statistics(
+    endpoints: Sequence[Endpoint], model: ServedModel
+) -> list[service_pb2.ModelStatistics | None]:
+    """Return each server's counters of the model; None for one that does not tell."""
+    readings = (endpoint.statistics(model.name, model.version) for endpoint in endpoints)
+    return await asyncio.gather(*readings)
 
 
 def read_contract(options: ScoreOptions) -> Contract | None:

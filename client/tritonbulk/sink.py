@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from tritonbulk.codec import Predictions, prediction_field
-from tritonbulk.codec.predictions import ERROR_COLUMN, STATUS_COLUMN
-from tritonbulk.contract import OutputTensor
-from tritonbulk.errors import OptionError, OutputError, SinkError
+from tritonbulk.codec import Predictions
+from tritonbulk.errors import OutputError, SinkError
+from tritonbulk.options import OutFormat
+from tritonbulk.part import PartFormat, encode_part, part_table
 
 OWN_FOLDER = "_tritonbulk"
 """Folder in the output that holds everything but parts."""
@@ -30,14 +29,15 @@ OWN_FOLDER = "_tritonbulk"
 ROWS_FILTERED_KEY = "tritonbulk.rows_filtered"
 """Key in a part's footer: how many rows of its segment a filter removed, in decimal digits."""
 
-_PART_PATTERN = "part-*.parquet"
+_PART_PATTERN = "part-*.*"
 
 
 @dataclass(frozen=True, slots=True)
 class Sink:
-    """Writes the parts of one run into the folder ``out``."""
+    """Writes the parts of one run into the folder ``out``, in one form."""
 
     out: Path
+    form: PartFormat
 
     def write(
         self, index: int, kept: pa.RecordBatch, predictions: Predictions, rows_filtered: int = 0
@@ -54,16 +54,13 @@ class Sink:
             SinkError: disk full, permission, or the part exists already; a retry helps once the
                 cause is gone.
         """
-        columns = [*zip(kept.schema, kept.columns, strict=True), *predictions.to_columns()]
-        schema = pa.schema(
-            [field for field, _ in columns], metadata={ROWS_FILTERED_KEY: str(rows_filtered)}
-        )
-        table = pa.Table.from_arrays([array for _, array in columns], schema=schema)
-        part = self.out / f"part-{index:08d}.parquet"
+        footer = {ROWS_FILTERED_KEY: str(rows_filtered)}
+        table = part_table(kept, predictions, self.form.vectors, footer)
+        part = self.out / self.form.part_name(index)
         aside = self._scratch / f"{part.name}.{os.getpid()}"
         with _sink_errors(part):
             try:
-                _write_synced(table, aside, encoded=kept.schema.names)
+                _write_synced(table, aside, self.form.out_format, kept.schema.names)
                 _publish(aside, part)
             finally:
                 aside.unlink(missing_ok=True)
@@ -96,55 +93,28 @@ def check_output(out: Path) -> None:
             )
 
 
-def open_sink(out: Path) -> Sink:
+def open_sink(out: Path, form: PartFormat | None = None) -> Sink:
     """Return the sink for an output folder, which is made if it is missing.
+
+    Args:
+        out: the folder.
+        form: of the parts; None takes the usual one.
 
     Raises:
         OutputError: see `check_output`.
         SinkError: the folder cannot be made.
     """
     check_output(out)
-    sink = Sink(out)
+    sink = Sink(out, form or PartFormat())
     with _sink_errors(out):
         (out / OWN_FOLDER / "tmp").mkdir(parents=True, exist_ok=True)
     return sink
 
 
-def output_schema(
-    keep: Sequence[pa.Field], outputs: Sequence[OutputTensor], names: Sequence[str]
-) -> pa.Schema:
-    """Return the schema of every part.
-
-    Raises:
-        OptionError: two columns would have one name; a retry does not help.
-    """
-    fields = [*keep, *map(prediction_field, outputs, names)]
-    fields += [pa.field(STATUS_COLUMN, pa.int32()), pa.field(ERROR_COLUMN, pa.string())]
-    taken: set[str] = set()
-    for field in fields:
-        if field.name in taken:
-            raise OptionError(
-                f"the output would have two columns named {field.name!r}; rename a prediction with "
-                f"--rename tensor=column, or leave the input column out with --keep"
-            )
-        taken.add(field.name)
-    return pa.schema(fields)
-
-
-def _write_synced(table: pa.Table, path: Path, encoded: Sequence[str]) -> None:
-    """Write ``table`` and force it to the disk; only columns in ``encoded`` get dictionaries.
-
-    Predictions hardly ever repeat, so a dictionary costs five times the writing and saves nothing.
-    """
+def _write_synced(table: pa.Table, path: Path, out_format: OutFormat, kept: Sequence[str]) -> None:
+    """Write a part and force it to the disk."""
     with path.open("xb") as file:
-        pq.write_table(
-            table,
-            file,
-            compression="snappy",
-            use_dictionary=list(encoded) or False,
-            write_page_checksum=True,
-            row_group_size=max(table.num_rows, 1),
-        )
+        encode_part(table, file, out_format, kept)
         file.flush()
         os.fsync(file.fileno())
 

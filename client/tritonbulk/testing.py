@@ -37,6 +37,7 @@ class ScriptedTransport:
     Attributes:
         requests: every request that arrived, decoded.
         in_flight_max: most requests under way at one moment.
+        laid_out_s: see `tritonbulk.transport.Transport.laid_out_s`; none is laid out here.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class ScriptedTransport:
         self._faults = list(faults)
         self._delay_s = delay_s
         self._in_flight = 0
+        self.laid_out_s = 0.0
         self.requests: list[service_pb2.ModelInferRequest] = []
         self.in_flight_max = 0
 

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
 from tritonbulk.codec import Predictions
 from tritonbulk.contract import OutputTensor, datatype
-from tritonbulk.errors import OptionError, OutputError, SinkError
-from tritonbulk.sink import check_output, open_sink, output_schema
+from tritonbulk.errors import OutputError, SinkError
+from tritonbulk.part import PartFormat, output_schema
+from tritonbulk.sink import check_output, open_sink
 
 Y = OutputTensor("y", datatype("FP32"), (1,))
 
@@ -77,6 +79,15 @@ def test_a_file_system_without_hard_links_does_as_well(tmp_path, monkeypatch):
     assert not (tmp_path / "_tritonbulk" / "tmp").exists()
 
 
+def test_a_part_has_the_form_that_was_asked_for(tmp_path):
+    sink = open_sink(tmp_path, PartFormat("arrow", "binary"))
+    part = sink.write(0, kept([1, 2]), predictions([0.5, 0.25]))
+    assert part.name == "part-00000000.arrow"
+    assert ds.dataset(part, format="arrow").to_table()["y"].to_pylist() == [0.5, 0.25]
+    with pytest.raises(OutputError, match="already holds parts"):
+        check_output(tmp_path)
+
+
 def test_nothing_may_be_kept(tmp_path):
     part = open_sink(tmp_path).write(0, kept([1, 2]).select([]), predictions([1.0, 2.0]))
     assert pq.read_table(part).column_names == ["y", "_tritonbulk_status", "_tritonbulk_error"]
@@ -93,10 +104,3 @@ def test_an_occupied_output_is_refused_and_left_alone(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="is a file"):
         check_output(tmp_path / "file")
-
-
-def test_two_columns_of_one_name_are_refused():
-    with pytest.raises(OptionError, match=r"two columns named 'y'.*--rename"):
-        output_schema([pa.field("y", pa.int64())], [Y], ["y"])
-    with pytest.raises(OptionError, match="_tritonbulk_status"):
-        output_schema([], [Y], ["_tritonbulk_status"])

@@ -10,10 +10,20 @@ from typing import Any, get_args
 
 import click
 
+from tritonbulk.bottleneck import describe
 from tritonbulk.cli.common import model_options, number_or_auto, parse_model_options, parse_names
 from tritonbulk.cli.progress import RowProgress
-from tritonbulk.options import MAX_OUTAGE_S, SEGMENT_ROWS, Format, ScoreOptions
-from tritonbulk.scoring import Observer, ScoreResult, run_score
+from tritonbulk.options import (
+    MAX_OUTAGE_S,
+    SEGMENT_ROWS,
+    Format,
+    OutFormat,
+    ScoreOptions,
+    Vectors,
+)
+from tritonbulk.profile import read_profile
+from tritonbulk.result import ScoreResult
+from tritonbulk.scoring import Observer, run_score
 
 
 @click.command(
@@ -25,6 +35,21 @@ from tritonbulk.scoring import Observer, ScoreResult, run_score
 @model_options
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Output folder, without parts."
+)
+@click.option(
+    "--out-format",
+    type=click.Choice(get_args(OutFormat)),
+    default="parquet",
+    show_default=True,
+    help="Of the parts; arrow (IPC, uncompressed) is the fastest to write and to map.",
+)
+@click.option(
+    "--vectors",
+    type=click.Choice(get_args(Vectors)),
+    default="list",
+    show_default=True,
+    help="Embeddings as fixed-size lists, or as the bytes of their numbers, which Parquet writes "
+    "three times as fast.",
 )
 @click.option(
     "--format",
@@ -65,6 +90,12 @@ from tritonbulk.scoring import Observer, ScoreResult, run_score
     help="Requests in flight; auto: as many as raise the rate.",
 )
 @click.option(
+    "--profile",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Figures of tritonbulk bench: pins batch rows and window to its fastest setting.",
+)
+@click.option(
     "--max-outage",
     type=float,
     default=MAX_OUTAGE_S,
@@ -96,11 +127,14 @@ def command(**given: Any) -> int:
         out=given["out"],
         **parse_model_options(given),
         input_format=given["input_format"],
+        out_format=given["out_format"],
+        vectors=given["vectors"],
         columns=parse_names(given["columns"]),
         where=given["where"],
         batch_rows=given["batch_rows"],
         segment_rows=given["segment_rows"],
         in_flight_max=given["max_in_flight"],
+        profile=None if given["profile"] is None else read_profile(given["profile"]),
         max_outage_s=given["max_outage"],
         failed_fraction_max=given["max_failed_fraction"],
         limit_rows=given["limit"],
@@ -123,6 +157,7 @@ def _print_summary(result: ScoreResult) -> None:
         f"({result.transport})\n"
         f"{result.requests:,} requests of up to {result.batch_rows:,} rows, up to "
         f"{result.in_flight_max} in flight, {result.cpu_seconds_client:.2f} CPU-seconds here\n"
+        f"bottleneck: {describe(result.bottleneck)}\n"
         f"output: {result.output}"
     )
     if result.rows_failed:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import model_config_pb2, service_pb2
 
 from tritonbulk.contract import (
     CONTRACT_PARAMETER,
@@ -28,6 +28,8 @@ class ServedModel:
         inputs: input tensors with the shape of one row; optional ones are left out.
         outputs: output tensors with the shape of one row.
         contract: from the model's configuration; None if it carries none.
+        instances: how many may execute at once; 0 if the server does not say. Servers that differ
+            in it serve the same model.
     """
 
     name: str
@@ -36,6 +38,7 @@ class ServedModel:
     inputs: tuple[InputTensor, ...]
     outputs: tuple[OutputTensor, ...]
     contract: Contract | None
+    instances: int = field(default=0, compare=False)
 
 
 def describe(
@@ -81,7 +84,13 @@ def describe(
             OutputTensor(t.name, datatype(t.datatype), tuple(t.shape[1:])) for t in metadata.outputs
         ),
         contract=_contract(settings),
+        instances=_instances(settings.instance_group) if settings is not None else 0,
     )
+
+
+def _instances(groups: Iterable[model_config_pb2.ModelInstanceGroup]) -> int:
+    # ``count`` is of each GPU that a group names (model_config.proto).
+    return sum(group.count * max(len(group.gpus), 1) for group in groups if not group.passive)
 
 
 def _newest(versions: Sequence[str]) -> str:
