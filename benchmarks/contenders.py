@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from importlib import import_module
+from importlib.abc import MetaPathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -65,9 +66,17 @@ def _settle_pandas(*, used: bool) -> None:
     memory must not have it.
     """
     if not used:
-        sys.modules["pandas"] = None  # type: ignore[assignment]
+        sys.meta_path.insert(0, _WithoutPandas())
     elif find_spec("pandas"):
         import_module("pandas")
+
+
+class _WithoutPandas(MetaPathFinder):
+    """Refuses the import; None in ``sys.modules`` is more than Arrow can take."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
 
 
 def _peak_mb() -> float:

@@ -5,7 +5,6 @@ import random
 import re
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +18,7 @@ from benchmarks.agreement import disagreement
 from benchmarks.figures import Run, estimate, fastest, latest, paired, runs_of
 from benchmarks.goals import GOALS, Goal, judge, peak_growth, speed, speed_of_ideal
 from benchmarks.task import Task
-from benchmarks.workloads import QUICK, WORKLOADS, scaled_rows
+from benchmarks.workloads import GRPC, OURS, QUICK, SHM, WORKLOADS, scaled_rows
 
 
 def run(workload="mlp", contender="ours", number=0, rate=1000.0, peak_mb=100.0):
@@ -162,16 +161,22 @@ def test_runs_that_are_kept_are_found_again_without_the_one_that_was_cut_short(t
 @pytest.mark.live
 @pytest.mark.ci
 @pytest.mark.parametrize(
-    "workload",
-    ["mlp", "flights", "embedding", "embedding_in_memory", "image", "strings", "accelerator_4",
-     "memory_small"],
-)  # fmt: skip
-def test_every_contender_runs_and_those_that_write_agree(workload, tmp_path, monkeypatch, capsys):
-    # perf_analyzer is fetched from the network, which a test may not have.
-    asked = replace(
-        WORKLOADS[workload],
-        contenders=tuple(c for c in WORKLOADS[workload].contenders if c != "perf_analyzer"),
-    )
+    ("workload", "contenders"),
+    [
+        ("mlp", WORKLOADS["mlp"].contenders),
+        ("flights", (GRPC, "naive", "careful_aio", "in_process_1")),
+        ("strings", (GRPC, "naive", "careful_aio", "in_process_1")),
+        ("embedding", (SHM, "naive", "careful_aio", "in_process_1")),
+        ("embedding_in_memory", (*OURS, "careful_aio", "in_process_1", "in_process_sessions")),
+        ("accelerator_4", (GRPC, "careful_aio")),
+        ("memory_small", ("tritonbulk_cli",)),
+    ],
+)
+def test_every_contender_runs_and_those_that_write_agree(
+    workload, contenders, tmp_path, monkeypatch, capsys
+):
+    # Without perf_analyzer: it is fetched from the network, which a test may not have.
+    asked = replace(WORKLOADS[workload], contenders=contenders)
     monkeypatch.setitem(WORKLOADS, workload, asked)
     arguments = ["--workloads", workload, "--scale", "0.001", "--folder", str(tmp_path)]
     peers.main([*arguments, "--rounds", "1"])
@@ -185,7 +190,7 @@ def test_every_contender_runs_and_those_that_write_agree(workload, tmp_path, mon
     results = json.loads((tmp_path / "full" / "results.json").read_text())
     assert len(results["goals"]) == len(GOALS)
 
-    # Going on measures only what is missing: here nothing, then a second round.
-    kept = Path(tmp_path / "full" / "runs.jsonl").read_text()
+    # Going on measures only what is missing: here nothing.
+    kept = (tmp_path / "full" / "runs.jsonl").read_text()
     peers.main([*arguments, "--rounds", "1", "--continue"])
     assert (tmp_path / "full" / "runs.jsonl").read_text() == kept
