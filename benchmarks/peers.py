@@ -20,10 +20,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from benchmarks import machine, perf_analyzer, tables
 from benchmarks.agreement import disagreement
@@ -126,11 +127,33 @@ def measure_workload(
     workload: Workload, contenders: Sequence[str], rounds: Sequence[int], campaign: Campaign
 ) -> Iterator[Run]:
     """Yield the runs of one workload as they finish; the warm-up comes first and is not yielded."""
+    shuffler = random.Random(0)  # noqa: S311  an order, not a secret
+    with serve(workload, campaign) as (task, pids):
+        for number in (WARM_UP, *rounds):
+            for contender in shuffler.sample(contenders, len(contenders)):
+                turn = replace(task, contender=contender)
+                run = run_once(turn, number, pids)
+                print(
+                    f"{workload.name} round {number} {contender}: {run.rate:,.0f} rows/s",
+                    file=sys.stderr,
+                )
+                if number != WARM_UP:
+                    yield run
+                elif not workload.in_memory:
+                    _agree(turn)
+
+
+@contextmanager
+def serve(workload: Workload, campaign: Campaign) -> Iterator[tuple[Task, list[int]]]:
+    """Give a task that lacks but its contender, and the process ids of the servers that it names.
+
+    Model and file are made if they are not there; the contenders' outputs go at the end.
+    """
     make_entry(workload.entry, campaign.repository)
     rows = scaled_rows(workload, campaign.scale)
     file = make_file(workload, rows, campaign.folder)
-    shuffler = random.Random(0)  # noqa: S311  an order, not a secret
     with ExitStack() as stack:
+        outputs = stack.enter_context(TemporaryDirectory(prefix="out-", dir=campaign.folder))
         servers = [
             stack.enter_context(
                 EmbeddedTriton(campaign.repository, models=[workload.entry], stop_deadline_s=0)
@@ -144,38 +167,20 @@ def measure_workload(
             file=str(file),
             repository=str(campaign.repository),
             endpoints=tuple(server.grpc for server in servers),
-            out=str(campaign.folder / "out"),
+            out=str(Path(outputs, "out")),
             shared_memory_prefix=servers[0].shared_memory_prefix,
             admin_headers=dict(servers[0].admin_headers),
             perf_analyzer=campaign.perf_analyzer,
         )
-        pids = [server.pid for server in servers]
-        first = Path(task.out).with_name("out-first")
-        shutil.rmtree(first, ignore_errors=True)
-        for number in (WARM_UP, *rounds):
-            for contender in shuffler.sample(contenders, len(contenders)):
-                run = run_once(replace(task, contender=contender), number, pids)
-                print(
-                    f"{workload.name} round {number} {contender}: {run.rate:,.0f} rows/s",
-                    file=sys.stderr,
-                )
-                if number != WARM_UP:
-                    yield run
-                elif not workload.in_memory:
-                    _agree(replace(task, contender=contender), first)
-        shutil.rmtree(first, ignore_errors=True)
-        shutil.rmtree(task.out, ignore_errors=True)
+        yield task, [server.pid for server in servers]
 
 
 def run_once(task: Task, number: int, pids: Sequence[int]) -> Run:
     """Run one contender in a process of its own."""
     shutil.rmtree(task.out, ignore_errors=True)
     command = [sys.executable, "-m", "benchmarks.contenders"]
-    began_s, busy_s, served_s = (
-        time.monotonic(),
-        machine.busy_seconds(),
-        machine.server_cpu_seconds(pids),
-    )
+    began_s, busy_s = time.monotonic(), machine.busy_seconds()
+    served_s = machine.server_cpu_seconds(pids)
     try:
         done = subprocess.run(
             command, input=task.to_json(), capture_output=True, text=True, cwd=PROJECT,
@@ -225,14 +230,13 @@ def read_runs(raw: Path) -> list[Run]:
     return latest([Run(**json.loads(line)) for line in lines if line.endswith("\n")])
 
 
-def _agree(task: Task, first: Path) -> None:
+def _agree(task: Task) -> None:
     """Keep the first output of a workload; every other one must have the same rows and values."""
+    first = Path(task.out).with_name("first")
     if not first.exists():
         Path(task.out).rename(first)
     elif problem := disagreement(task, first):
-        sys.exit(
-            f"{task.contender} disagrees with another contender on {task.workload_name}: {problem}"
-        )
+        sys.exit(f"{task.contender} and another disagree on {task.workload_name}: {problem}")
 
 
 def _put_aside(raw: Path) -> None:
@@ -253,13 +257,16 @@ def _with_perf_analyzer(campaign: Campaign) -> Campaign:
 
 def _campaign(given: argparse.Namespace) -> Campaign:
     folder: Path = given.folder.absolute()
+    kind = "quick" if given.quick else "full"
+    if given.scale:
+        kind += f"-{given.scale:g}"  # runs of other sizes are not to be mixed
     return Campaign(
         workloads=tuple(given.workloads or (QUICK if given.quick else WORKLOADS)),
         rounds=given.rounds or (5 if given.quick else 7),
         scale=given.scale or (QUICK_SCALE if given.quick else 1.0),
         quick=given.quick,
         folder=folder,
-        raw=folder / ("quick" if given.quick else "full") / "runs.jsonl",
+        raw=folder / kind / "runs.jsonl",
     )
 
 

@@ -182,15 +182,15 @@ def test_every_contender_runs_and_those_that_write_agree(
     peers.main([*arguments, "--rounds", "1"])
     said = capsys.readouterr().out
     json.loads(said.splitlines()[-1])
-    runs = peers.read_runs(tmp_path / "full" / "runs.jsonl")
+    runs = peers.read_runs(tmp_path / "full-0.001" / "runs.jsonl")
     skipped = set() if find_spec("pandas") else {"naive"}
     assert {each.contender for each in runs} == set(asked.contenders) - skipped
     assert {each.rows for each in runs} == {scaled_rows(asked, 0.001)}
     assert all(each.server_cpu_seconds > 0 for each in runs if "tritonbulk" in each.contender)
-    results = json.loads((tmp_path / "full" / "results.json").read_text())
+    results = json.loads((tmp_path / "full-0.001" / "results.json").read_text())
     assert len(results["goals"]) == len(GOALS)
 
     # Going on measures only what is missing: here nothing.
-    kept = (tmp_path / "full" / "runs.jsonl").read_text()
+    kept = (tmp_path / "full-0.001" / "runs.jsonl").read_text()
     peers.main([*arguments, "--rounds", "1", "--continue"])
-    assert (tmp_path / "full" / "runs.jsonl").read_text() == kept
+    assert (tmp_path / "full-0.001" / "runs.jsonl").read_text() == kept
