@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -57,15 +58,25 @@ class Observer:
     advance: Callable[[int, int], None] = lambda *_: None
 
 
-async def run_score(options: ScoreOptions, observer: Observer | None = None) -> ScoreResult:
-    """Carry out one scoring run; see `score` for what it raises."""
+async def run_score(
+    options: ScoreOptions, observer: Observer | None = None, ready: Servers | None = None
+) -> ScoreResult:
+    """Carry out one scoring run; see `score` for what it raises.
+
+    Args:
+        options: what to do.
+        observer: told how it goes.
+        ready: where to send the requests, for whoever has a server already and the right to share
+            memory with it; None: those that ``options`` name, else an embedded one.
+    """
     observer = observer or Observer()
     watch = _Stopwatch()
     source = open_source(options.inputs, options.input_format, options.columns, options.where)
     contract = read_contract(options)
     check_output(options.out)
     watch.pause()
-    async with serve(options, observer.say) as servers:
+    given = contextlib.nullcontext(ready) if ready else serve(options, observer.say)
+    async with given as servers:
         watch.resume()
         async with connect(servers, options, observer.say) as (endpoints, model):
             plan = make_plan(options, model, source.schema, contract, source.name)

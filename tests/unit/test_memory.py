@@ -39,7 +39,7 @@ from tritonbulk.dispatch import segment_rows_auto
 from tritonbulk.driver import drive
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
-from tritonbulk.scoring import make_pipeline, make_limits, make_window
+from tritonbulk.scoring import make_limits, make_pipeline, make_window
 from tritonbulk.sink import open_sink
 from tritonbulk.source import open_source
 from tritonbulk.testing import ScriptedTransport
