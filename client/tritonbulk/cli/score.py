@@ -6,13 +6,19 @@ import asyncio
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
-from tritonbulk.cli.common import model_options, number_or_auto, parse_model_options, parse_names
+from tritonbulk.cli.common import (
+    model_options,
+    number_or_auto,
+    parse_model_options,
+    parse_source_options,
+    source_options,
+)
 from tritonbulk.cli.progress import RowProgress
-from tritonbulk.options import MAX_OUTAGE_S, SEGMENT_ROWS, Format, ScoreOptions
+from tritonbulk.options import MAX_OUTAGE_S, SEGMENT_ROWS, ScoreOptions
 from tritonbulk.scoring import Observer, ScoreResult, run_score
 
 
@@ -26,23 +32,7 @@ from tritonbulk.scoring import Observer, ScoreResult, run_score
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Output folder, without parts."
 )
-@click.option(
-    "--format",
-    "input_format",
-    type=click.Choice(get_args(Format)),
-    help="Of all input files.  [default: by their extensions]",
-)
-@click.option(
-    "--columns",
-    metavar="COLUMNS",
-    help="Input columns to look at, comma-separated, patterns allowed.  [default: all]",
-)
-@click.option(
-    "--where",
-    metavar="FILTER",
-    help="Score only rows where this is true, for example 'distance > 100 and carrier in "
-    '("AA", "UA") and `tail number` is not null\'.',
-)
+@source_options
 @click.option(
     "--batch-rows",
     type=number_or_auto,
@@ -79,7 +69,6 @@ from tritonbulk.scoring import Observer, ScoreResult, run_score
     show_default=True,
     help="Stop when a larger share of all rows fails (and more than 10 rows, unless it is 0).",
 )
-@click.option("--limit", type=int, help="Read only the first so many rows, before --where.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def command(**given: Any) -> int:
     """Score files with a model, one output row for every input row, in order.
@@ -95,15 +84,12 @@ def command(**given: Any) -> int:
         inputs=given["inputs"],
         out=given["out"],
         **parse_model_options(given),
-        input_format=given["input_format"],
-        columns=parse_names(given["columns"]),
-        where=given["where"],
+        **parse_source_options(given),
         batch_rows=given["batch_rows"],
         segment_rows=given["segment_rows"],
         in_flight_max=given["max_in_flight"],
         max_outage_s=given["max_outage"],
         failed_fraction_max=given["max_failed_fraction"],
-        limit_rows=given["limit"],
     )
     with RowProgress() as progress:
         observer = Observer(progress.say, progress.begin, progress.advance)

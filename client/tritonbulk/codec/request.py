@@ -29,7 +29,8 @@ class RawTensor:
 
     Attributes:
         columns: one array with all elements in row-major order, or several of one dtype that stand
-            side by side in the last dimension.
+            side by side in the last dimension, each with one element a row or, ``[rows, width]``,
+            with several.
     """
 
     columns: tuple[Tensor, ...]
@@ -44,9 +45,12 @@ class RawTensor:
         if len(self.columns) == 1:
             target[:] = self.columns[0].view(np.uint8)
             return
-        dense = target.view(self.columns[0].dtype).reshape(-1, len(self.columns))
-        for position, column in enumerate(self.columns):
-            dense[:, position] = column
+        rows = len(self.columns[0])
+        dense = target.view(self.columns[0].dtype).reshape(rows, -1)
+        end = 0
+        for column in self.columns:
+            begin, end = end, end + column.size // rows
+            dense[:, begin:end] = column.reshape(rows, -1)
 
 
 @dataclass(frozen=True, slots=True)
