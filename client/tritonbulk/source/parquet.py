@@ -3,7 +3,7 @@
 Column chunks are read through small buffers instead of whole, so that one huge row group costs no
 more memory than many; on files with ordinary row groups this is as fast.
 
-A filter's own columns are read first, and a row group in which no row passes is not read further.
+A filter's own columns are read first, and row groups in which no row passes are not read further.
 Statistics would say the same of some of these groups only, and where they are damaged pyarrow 26
 ends the process instead of raising.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -61,20 +61,36 @@ def read(
         if glance is None:
             yield from checked(stream(columns=schema.names))
         else:
-            yield from checked(_passing(parquet, stream, schema.names, glance))
+            runs = _runs(parquet.metadata, block_rows)
+            yield from checked(_passing(runs, stream, schema.names, glance))
+
+
+def _runs(metadata: pq.FileMetaData, rows_max: int) -> Iterator[list[int]]:
+    """Yield neighbouring row groups that have ``rows_max`` rows together, a larger one alone."""
+    run: list[int] = []
+    rows = 0
+    for group in range(metadata.num_row_groups):
+        more = metadata.row_group(group).num_rows
+        if run and rows + more > rows_max:
+            yield run
+            run, rows = [], 0
+        run.append(group)
+        rows += more
+    if run:
+        yield run
 
 
 def _passing(
-    parquet: pq.ParquetFile,
+    runs: Iterable[list[int]],
     stream: Callable[..., Iterator[pa.RecordBatch]],
     columns: Sequence[str],
     glance: Glance,
 ) -> Iterator[Block]:
     """Yield the blocks of row groups in which a glance finds something, gaps for the others."""
-    for group in range(parquet.num_row_groups):
-        rows = _rows_without(stream([group], columns=list(glance.columns)), glance)
+    for groups in runs:
+        rows = _rows_without(stream(groups, columns=list(glance.columns)), glance)
         if rows is None:
-            yield from stream([group], columns=columns)
+            yield from stream(groups, columns=columns)
         else:
             yield Gap(rows)
 
