@@ -11,12 +11,17 @@ from typing import Any, get_args
 import click
 
 from tritonbulk.bottleneck import describe
-from tritonbulk.cli.common import model_options, number_or_auto, parse_model_options, parse_names
+from tritonbulk.cli.common import (
+    model_options,
+    number_or_auto,
+    parse_model_options,
+    parse_source_options,
+    source_options,
+)
 from tritonbulk.cli.progress import RowProgress
 from tritonbulk.options import (
     MAX_OUTAGE_S,
     SEGMENT_ROWS,
-    Format,
     OutFormat,
     ScoreOptions,
     Vectors,
@@ -51,23 +56,7 @@ from tritonbulk.scoring import Observer, run_score
     help="Embeddings as fixed-size lists, or as the bytes of their numbers, which Parquet writes "
     "three times as fast.",
 )
-@click.option(
-    "--format",
-    "input_format",
-    type=click.Choice(get_args(Format)),
-    help="Of all input files.  [default: by their extensions]",
-)
-@click.option(
-    "--columns",
-    metavar="COLUMNS",
-    help="Input columns to look at, comma-separated, patterns allowed.  [default: all]",
-)
-@click.option(
-    "--where",
-    metavar="FILTER",
-    help="Score only rows where this is true, for example 'distance > 100 and carrier in "
-    '("AA", "UA") and `tail number` is not null\'.',
-)
+@source_options
 @click.option(
     "--batch-rows",
     type=number_or_auto,
@@ -110,7 +99,6 @@ from tritonbulk.scoring import Observer, run_score
     show_default=True,
     help="Stop when a larger share of all rows fails (and more than 10 rows, unless it is 0).",
 )
-@click.option("--limit", type=int, help="Read only the first so many rows, before --where.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def command(**given: Any) -> int:
     """Score files with a model, one output row for every input row, in order.
@@ -126,18 +114,15 @@ def command(**given: Any) -> int:
         inputs=given["inputs"],
         out=given["out"],
         **parse_model_options(given),
-        input_format=given["input_format"],
+        **parse_source_options(given),
         out_format=given["out_format"],
         vectors=given["vectors"],
-        columns=parse_names(given["columns"]),
-        where=given["where"],
         batch_rows=given["batch_rows"],
         segment_rows=given["segment_rows"],
         in_flight_max=given["max_in_flight"],
         profile=None if given["profile"] is None else read_profile(given["profile"]),
         max_outage_s=given["max_outage"],
         failed_fraction_max=given["max_failed_fraction"],
-        limit_rows=given["limit"],
     )
     with RowProgress() as progress:
         observer = Observer(progress.say, progress.begin, progress.advance)

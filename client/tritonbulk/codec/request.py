@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2
 from tritonbulk.codec.text import encode_texts
 from tritonbulk.codec.wire import RAW_INPUT_TAG, REQUEST_ID_TAG, Octets, filled_bytes, varint
 from tritonbulk.contract import InputTensor, OutputTensor, gather_numbers, gather_texts
-from tritonbulk.contract.gather import Tensor, check_side_by_side, fitted_shape, plain_views
+from tritonbulk.contract.gather import Tensor, fitted_shape, plain_views
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -28,8 +28,8 @@ class RawTensor:
     """The data of one input tensor, still in the columns that it comes from.
 
     Attributes:
-        columns: one array with all elements in row-major order, or several of one dtype that stand
-            side by side in the last dimension.
+        columns: one one-dimensional array with all elements in row-major order, or several of one
+            dtype, each ``[rows, width]``, that stand side by side in the last dimension.
     """
 
     columns: tuple[Tensor, ...]
@@ -44,9 +44,11 @@ class RawTensor:
         if len(self.columns) == 1:
             target[:] = self.columns[0].view(np.uint8)
             return
-        dense = target.view(self.columns[0].dtype).reshape(-1, len(self.columns))
-        for position, column in enumerate(self.columns):
-            dense[:, position] = column
+        dense = target.view(self.columns[0].dtype).reshape(len(self.columns[0]), -1)
+        end = 0
+        for column in self.columns:
+            begin, end = end, end + column.shape[1]
+            dense[:, begin:end] = column
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +167,8 @@ class RequestEncoder:
 
 
 def _viewed(views: list[Tensor], tensor: InputTensor) -> tuple[tuple[int, ...], RawTensor]:
-    rows = len(views[0])
-    columns = tuple(view.reshape(-1) for view in views)
-    check_side_by_side([len(column) for column in columns], rows, tensor)
-    shape = fitted_shape(sum(map(len, columns)), rows, tensor)
-    return shape, RawTensor(columns)
+    shape = fitted_shape(sum(view.size for view in views), len(views[0]), tensor)
+    return shape, RawTensor(tuple(views) if len(views) > 1 else (views[0].reshape(-1),))
 
 
 def _gathered(rows: pa.RecordBatch, tensor: InputTensor) -> tuple[tuple[int, ...], RawTensor]:

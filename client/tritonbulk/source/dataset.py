@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 
 from tritonbulk.errors import InputError, SourceError
 from tritonbulk.options import Format
-from tritonbulk.segments import Segment, cut, head
+from tritonbulk.segments import Block, Gap, Segment, cut, head
 from tritonbulk.source import delimited, ipc, jsonl, parquet
 from tritonbulk.source.columns import matching, row_bytes
 from tritonbulk.source.locate import locate
 from tritonbulk.source.partitions import key_schema, key_value
-from tritonbulk.source.reader import Description, InputFile, Reader, reading
+from tritonbulk.source.reader import Description, Glance, InputFile, Reader, reading
 from tritonbulk.source.unify import check_names, unify
 from tritonbulk.source.where import Filter, make_filter
 
@@ -95,12 +95,12 @@ class Source:
             row_begin = 0
             blocks = self._blocks(file_index, columns, segment_rows, left)
             with reading(file):
-                for rows in cut(blocks, segment_rows):
-                    kept = self._kept(rows, columns)
-                    removed = len(rows) - len(kept)
-                    yield Segment(index, file_index, row_begin, len(kept), removed), kept
+                for pieces in cut(blocks, segment_rows):
+                    kept = self._kept(pieces, columns)
+                    rows = sum(map(len, pieces))
+                    yield Segment(index, file_index, row_begin, len(kept), rows - len(kept)), kept
                     index += 1
-                    row_begin += len(rows)
+                    row_begin += rows
             self._check_rows(file_index, row_begin, left)
             left = None if left is None else left - row_begin
             if left == 0:
@@ -114,7 +114,7 @@ class Source:
 
     def _blocks(
         self, file_index: int, columns: Sequence[str], block_rows: int, limit_rows: int | None
-    ) -> Iterator[pa.RecordBatch]:
+    ) -> Iterator[Block]:
         """Yield the first rows of a file in blocks of the common types."""
         file, wanted = self.files[file_index], self._wanted(columns)
         keys = dict(file.keys)
@@ -122,14 +122,33 @@ class Source:
         # Where keys are all that is wanted, some column must tell how many rows there are.
         own = own or [field for field in self.read_schema if field.name not in keys][:1]
         block_rows = block_rows if limit_rows is None else min(block_rows, limit_rows)
-        blocks = _READERS[file.format].read(file, pa.schema(own), block_rows)
+        glance = self._glance(keys, len(own))
+        blocks = _READERS[file.format].read(file, pa.schema(own), block_rows, glance)
         for block in blocks if limit_rows is None else head(blocks, limit_rows):
-            yield _conformed(block, wanted, keys)
+            yield block if isinstance(block, Gap) else _conformed(block, wanted, keys)
 
-    def _kept(self, rows: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+    def _glance(self, keys: Mapping[str, str | None], columns: int) -> Glance | None:
+        """Return the look that spares reading, None if it would read all of the ``columns``."""
         if self.filter is None:
-            return rows
-        return rows.filter(self.filter.expression).select(list(columns))
+            return None
+        expression = self.filter.expression
+        looked_at = pa.schema([self.read_schema.field(name) for name in self.filter.columns])
+        own = tuple(name for name in looked_at.names if name not in keys)
+        if len(own) == columns:
+            return None
+        return Glance(
+            own, lambda block: len(_conformed(block, looked_at, keys).filter(expression)) > 0
+        )
+
+    def _kept(self, pieces: Sequence[Block], columns: Sequence[str]) -> pa.RecordBatch:
+        """Return the rows of a segment's pieces that the filter keeps, as one batch."""
+        batches = [piece for piece in pieces if not isinstance(piece, Gap)]
+        if self.filter is not None:
+            expression = self.filter.expression
+            batches = [rows.filter(expression).select(list(columns)) for rows in batches]
+        if not batches:
+            return pa.RecordBatch.from_pylist([], pa.schema(map(self.read_schema.field, columns)))
+        return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
     def _check_rows(self, file_index: int, rows: int, limit_rows: int | None) -> None:
         """Check that a file gave as many rows as it had when the run began."""

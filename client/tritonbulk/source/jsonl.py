@@ -16,7 +16,15 @@ import pyarrow.json as pajson
 
 from tritonbulk.errors import InputError
 from tritonbulk.source.columns import measure
-from tritonbulk.source.reader import Description, InputFile, cause, opening, reading
+from tritonbulk.source.reader import (
+    Description,
+    Glance,
+    InputFile,
+    cause,
+    check_values,
+    opening,
+    reading,
+)
 
 BLOCK_BYTES = 4 * 2**20
 """Bytes parsed at a time; a longer line makes a block of its own."""
@@ -47,7 +55,12 @@ def describe(file: InputFile, like: pa.Schema | None) -> Description:
     return Description(rows.schema, None, measure(rows))
 
 
-def read(file: InputFile, schema: pa.Schema, block_rows: int) -> Iterator[pa.RecordBatch]:  # noqa: ARG001
+def read(
+    file: InputFile,
+    schema: pa.Schema,
+    block_rows: int,  # noqa: ARG001
+    glance: Glance | None = None,  # noqa: ARG001
+) -> Iterator[pa.RecordBatch]:
     """See `tritonbulk.source.reader.Reader.read`."""
     row_begin = 0
     with reading(file), file.open_stream() as stream:
@@ -97,12 +110,14 @@ def _parse(
     options = pajson.ReadOptions(use_threads=False, block_size=len(block) + 1)
     try:
         table = pajson.read_json(pa.BufferReader(block), options, parse)
-        table.validate(full=True)  # the parser takes any bytes for text
+        check_values(table, row_begin)  # the parser takes any bytes for text
     except pa.ArrowException as error:
         what = re.sub(r" in row (\d+)$", "", cause(error))
         found = re.search(r"in row (\d+)$", cause(error))
-        where = f"at row {row_begin + int(found[1])}" if found else f"after row {row_begin}"
-        raise InputError(f"{file.name}, {where} (from 0): {what}; mend the file") from error
+        if "(from 0)" not in what:
+            at = f"at row {row_begin + int(found[1])}" if found else f"after row {row_begin}"
+            what = f"{at} (from 0): {what}"
+        raise InputError(f"{file.name}, {what}; mend the file") from error
     batches = table.combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from pyarrow import fs
 
 from tritonbulk.errors import InputError, SourceError
 from tritonbulk.options import Format
+from tritonbulk.segments import Block, Gap
 
 _TITLES: Mapping[Format, str] = {
     "parquet": "Parquet",
@@ -63,6 +64,19 @@ class Description:
     value_bytes: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A look at few columns that tells whether the others are worth reading.
+
+    Attributes:
+        columns: to look at, of the file's own; none where partition keys tell.
+        finds: whether any row of a block of these columns passes the filter.
+    """
+
+    columns: tuple[str, ...]
+    finds: Callable[[pa.RecordBatch], bool]
+
+
 class Reader(Protocol):
     """One format; its module is the object."""
 
@@ -78,13 +92,16 @@ class Reader(Protocol):
             InputError: it cannot be read as this format; a retry does not help.
         """
 
-    def read(self, file: InputFile, schema: pa.Schema, block_rows: int) -> Iterator[pa.RecordBatch]:
+    def read(
+        self, file: InputFile, schema: pa.Schema, block_rows: int, glance: Glance | None
+    ) -> Iterator[Block]:
         """Yield all rows in order, in blocks of the columns that ``schema`` names, in any order.
 
         Args:
             file: to read.
             schema: the columns, with their types where the format has none of its own.
             block_rows: rows a block, where the format lets them be chosen.
+            glance: where it finds nothing, a format that can leave out rows yields a gap instead.
 
         Raises:
             InputError: the file is not what it claims to be; a retry does not help.
@@ -119,6 +136,36 @@ def reading(file: InputFile) -> Iterator[None]:
         raise SourceError(
             f"reading {file.name} failed: {cause(error)}; check that it is complete, then run again"
         ) from error
+
+
+def checked(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Yield the blocks of a file, each checked: Arrow takes offsets and text in files on trust.
+
+    Raises:
+        pa.ArrowInvalid: names column and rows.
+    """
+    row_begin = 0
+    for block in blocks:
+        if not isinstance(block, Gap):
+            check_values(block, row_begin)
+        yield block
+        row_begin += len(block)
+
+
+def check_values(rows: pa.RecordBatch | pa.Table, row_begin: int) -> None:
+    """Check offsets and text of rows that begin at row ``row_begin`` of their file.
+
+    Raises:
+        pa.ArrowInvalid: names column and rows.
+    """
+    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise pa.ArrowInvalid(
+                f"column {name!r}, rows {row_begin} to {row_begin + len(rows) - 1} (from 0): "
+                f"{cause(error)}"
+            ) from error
 
 
 def cause(error: BaseException) -> str:
