@@ -1,14 +1,16 @@
 """Part: the rows of one segment as the bytes of one file; committing it is the sink's affair.
 
 The same table always gives the same bytes: they hold no time, and how its rows lie in memory, in
-chunks or as a view of more, changes nothing.
+chunks or as a view of more, changes nothing. (In Arrow files, what lies under a null of a kept
+column of a nested or rare type may differ.)
 """
 
 from __future__ import annotations
 
 import functools
+import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -28,6 +30,16 @@ little-endian."""
 
 SHAPE_KEY = "tritonbulk.shape"
 """Key in the same place: its dimensions, row-major, joined by commas."""
+
+_ZEROED_KINDS = (
+    pa.types.is_primitive,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_fixed_size_binary,
+    pa.types.is_decimal128,
+)
 
 _SAMPLE_ROWS = 1024
 """Rows that tell whether texts repeat: enough to tell, few enough to cost nothing."""
@@ -54,15 +66,16 @@ def output_schema(
     keep: Sequence[pa.Field],
     outputs: Sequence[OutputTensor],
     names: Sequence[str],
-    vectors: Vectors = "list",
+    form: PartFormat = PartFormat(),
 ) -> pa.Schema:
     """Return the schema of every part.
 
     Raises:
-        OptionError: two columns would have one name; a retry does not help.
+        OptionError: two columns would have one name, or one cannot be written in this format; a
+            retry does not help.
     """
     predictions = map(prediction_field, outputs, names)
-    fields = [*keep, *(_vector_field(field, vectors) for field in predictions)]
+    fields = [*keep, *(_vector_field(field, form.vectors) for field in predictions)]
     fields += [pa.field(STATUS_COLUMN, pa.int32()), pa.field(ERROR_COLUMN, pa.string())]
     taken: set[str] = set()
     for field in fields:
@@ -72,7 +85,19 @@ def output_schema(
                 f"--rename tensor=column, or leave the input column out with --keep"
             )
         taken.add(field.name)
+        _check_writable(field, form.out_format)
     return pa.schema(fields)
+
+
+def _check_writable(field: pa.Field, out_format: OutFormat) -> None:
+    try:
+        encode_part(pa.schema([field]).empty_table(), io.BytesIO(), out_format, [field.name])
+    except pa.ArrowException as error:
+        other = "parquet" if out_format == "arrow" else "arrow"
+        raise OptionError(
+            f"column {field.name!r} ({field.type}) cannot be written as {out_format} "
+            f"({str(error).splitlines()[0]}); leave it out with --keep, or try --out-format {other}"
+        ) from None
 
 
 def part_table(
@@ -116,7 +141,9 @@ def encode_part(
         with pa.ipc.new_file(file, table.schema) as writer:
             writer.write_table(table, max_chunksize=max(table.num_rows, 1))
         return
-    nested = {field.name for field in table.schema if _is_vector(field)} - set(kept)
+    vectors = {field.name for field in table.schema if _is_vector(field)} - set(kept)
+    plain = {field.name: _leaf_paths(field) for field in table.schema}
+    leaves = [path for name, paths in plain.items() if name not in vectors for path in paths]
     pq.write_table(
         table,
         file,
@@ -125,8 +152,9 @@ def encode_part(
         # Predictions hardly ever repeat: a dictionary costs five times the writing, saves nothing.
         use_dictionary=[name for name in kept if _repeats(table[name])] or False,
         # Of a vector neither serves anybody: extremes of single elements, floats without patterns.
-        write_statistics=[name for name in table.column_names if name not in nested],
-        compression=dict(_compression(table.schema, nested)) if nested else "snappy",
+        # Parquet takes no codec for the leaves that are not named.
+        write_statistics=leaves,
+        compression=dict.fromkeys(leaves, "snappy") if vectors else "snappy",
     )
 
 
@@ -179,22 +207,38 @@ def _repeats(column: pa.ChunkedArray) -> bool:
     return pc.count_distinct(sample).as_py() * 2 <= len(sample)
 
 
-def _compression(schema: pa.Schema, plain: set[str]) -> Iterator[tuple[str, str]]:
-    """Yield leaf column and codec; Parquet takes none for the leaves that are not named."""
-    for path in _leaf_paths(schema.remove_metadata()):
-        is_plain = any(path == name or path.startswith(f"{name}.") for name in plain)
-        yield path, "none" if is_plain else "snappy"
-
-
-@functools.lru_cache(maxsize=8)
-def _leaf_paths(schema: pa.Schema) -> tuple[str, ...]:
-    """Return the paths of the leaf columns; what they are in nested ones, the writer knows best."""
+@functools.lru_cache(maxsize=4096)
+def _leaf_paths(field: pa.Field) -> tuple[str, ...]:
+    """Return the paths of a column's leaves; in nested ones the writer knows them best."""
+    if not pa.types.is_nested(field.type):
+        return (field.name,)
     file = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), file)
+    pq.write_table(pa.schema([field.remove_metadata()]).empty_table(), file)
     written = pq.read_metadata(pa.BufferReader(file.getvalue())).schema
     return tuple(written.column(index).path for index in range(len(written)))
 
 
 def _rebuilt(table: pa.Table) -> pa.Table:
-    """Return the table without what lies around a view: Arrow writes whole bytes of bitmaps."""
-    return pa.concat_tables([table.slice(0, 0), table]).combine_chunks()
+    """Return the table without what lies around a view or under a null, which IPC writes as it is.
+
+    What lies under the nulls of nested and of rare types stays.
+    """
+    whole = pa.concat_tables([table.slice(0, 0), table]).combine_chunks()
+    columns = [
+        pa.chunked_array([_zeroed(chunk) for chunk in column.chunks], column.type)
+        for column in whole.columns
+    ]
+    return pa.Table.from_arrays(columns, schema=whole.schema)
+
+
+def _zeroed(array: pa.Array) -> pa.Array:
+    """Return the array with zeros (or empty texts) under its nulls."""
+    kind = array.type
+    if not array.null_count or not any(is_kind(kind) for is_kind in _ZEROED_KINDS):
+        return array
+    is_text = len(array.buffers()) == 3
+    zeros = pa.py_buffer(bytes(16 if is_text else kind.bit_width // 8 + 1))
+    zero = pa.Array.from_buffers(kind, 1, [None, zeros, zeros] if is_text else [None, zeros])[0]
+    valid = array.is_valid()
+    filled = pc.if_else(valid, array, zero)
+    return pa.Array.from_buffers(kind, len(array), [valid.buffers()[1], *filled.buffers()[1:]])

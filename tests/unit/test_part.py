@@ -94,7 +94,7 @@ def numbers(column, dtype):
 def test_every_form_gives_back_every_value_and_null(form, dtype, tmp_path):
     table = read(encoded(part(form, dtype=dtype, failed=20), form), form, tmp_path)
     names = [tensor.name for tensor in outputs()]
-    schema = output_schema(kept(1).schema, outputs(dtype), names, form.vectors)
+    schema = output_schema(kept(1).schema, outputs(dtype), names, form)
     assert table.schema == schema
     assert table.schema.metadata[b"key"] == b"value"
     assert [table[name].null_count for name in names] == [1] * 5
@@ -154,6 +154,54 @@ def test_how_rows_lie_in_memory_changes_no_byte(form, cuts, begin):
     edges = [0, *sorted(cuts), 40]
     pieces = [view.slice(a, b - a) for a, b in itertools.pairwise(edges)]
     assert encoded(view, form) == encoded(fresh, form) == encoded(pa.concat_tables(pieces), form)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "kind",
+    [pa.int64(), pa.bool_(), pa.float16(), pa.string(), pa.large_binary(), pa.binary(3),
+     pa.timestamp("us"), pa.decimal128(9, 2)],
+    ids=str,
+)  # fmt: skip
+def test_what_lies_under_a_null_changes_no_byte(form, kind):
+    size = 16 if pa.types.is_decimal(kind) else 8
+    values = [pa.py_buffer(bytes([1]) * 4 * size), pa.py_buffer(bytes([2]) * 4 * size)]
+    if kind in (pa.string(), pa.large_binary()):
+        offsets = np.array([0, 1, 2, 3, 4], np.int32 if kind == pa.string() else np.int64)
+        data = [[pa.py_buffer(offsets), pa.py_buffer(text)] for text in (b"aaaa", b"bbbb")]
+    else:
+        data = [[value] for value in values]
+    no_value = pa.py_buffer(b"\0")
+    one, other = (pa.Array.from_buffers(kind, 4, [no_value, *buffers]) for buffers in data)
+    assert one.null_count == other.null_count == 4
+    files = io.BytesIO(), io.BytesIO()
+    for array, file in zip((one, other), files, strict=True):
+        encode_part(pa.table({"k": array}), file, form.out_format, kept=["k"])
+    assert files[0].getvalue() == files[1].getvalue()
+
+
+def test_a_column_that_the_format_cannot_hold_is_refused_before_the_first_row():
+    kept = [pa.field("k", pa.month_day_nano_interval())]
+    with pytest.raises(OptionError, match=r"'k' .*cannot be written as parquet.*--keep"):
+        output_schema(kept, [], [])
+    assert output_schema(kept, [], [], PartFormat("arrow")).names[0] == "k"
+
+
+def test_a_kept_column_is_not_taken_for_a_leaf_of_a_vector():
+    table = pa.table(
+        {
+            "y": pa.array([[1.0, 2.0]], pa.list_(pa.float32(), 2)),
+            "y.z": pa.array(["a"]),
+            "l": pa.array([[1]], pa.list_(pa.int8())),
+        }
+    )
+    file = io.BytesIO()
+    encode_part(table, file, "parquet", kept=["y.z", "l"])
+    group = pq.read_metadata(file).row_group(0)
+    leaves = {group.column(i).path_in_schema: group.column(i) for i in range(group.num_columns)}
+    assert leaves["y.z"].compression == leaves["l.list.element"].compression == "SNAPPY"
+    assert leaves["l.list.element"].statistics is not None
+    assert leaves["y.list.element"].compression == "UNCOMPRESSED"
 
 
 def test_two_columns_of_one_name_are_refused():
