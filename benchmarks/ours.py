@@ -74,6 +74,7 @@ async def _in_memory(options: ScoreOptions, servers: Servers, task: Task, watch:
         async with open_transports(
             carriage, endpoints, servers.shared_memory, sys.exit
         ) as transports:
+            answered: list[int] = []
 
             async def work(transport: Transport, numbers: Iterator[int]) -> None:
                 for number in numbers:
@@ -81,16 +82,18 @@ async def _in_memory(options: ScoreOptions, servers: Servers, task: Task, watch:
                     reply = await transport.infer(
                         encoder.encode(encoder.prepare(rows), 0, len(rows)), ATTEMPT_S
                     )
-                    decoder.decode(reply, len(rows))
+                    (answer, *_) = decoder.decode(reply, len(rows))
+                    answered.append(answer.shape[0])
                     reply.release()
 
             await asyncio.gather(*(work(transports[0], iter([n])) for n in range(IN_FLIGHT)))
             numbers = iter(range(task.rows // plan.batch_rows))
+            answered.clear()
             watch.start()
             await asyncio.gather(*(work(transports[0], numbers) for _ in range(IN_FLIGHT)))
             watch.stop()
             _check_transport(options.transport, transports[0].name)
-    return task.rows
+    return sum(answered)
 
 
 def _check_transport(wanted: str, found: str) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -105,7 +106,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def measure(campaign: Campaign, done: Sequence[Run]) -> None:
     """Run all rounds that are not done yet, and append every run to the raw file."""
     campaign.repository.mkdir(parents=True, exist_ok=True)
-    campaign.raw.with_name("machine.json").write_text(json.dumps(machine.card(), indent=1))
+    card = campaign.raw.with_name("machine.json")
+    if not done or not card.exists():
+        card.write_text(json.dumps(machine.card(), indent=1))
+    cut_unfinished_line(campaign.raw)
     finished = {(run.workload, run.contender, run.round) for run in done}
     with campaign.raw.open("a", encoding="utf-8") as raw:
         for name in campaign.workloads:
@@ -127,7 +131,7 @@ def measure_workload(
     workload: Workload, contenders: Sequence[str], rounds: Sequence[int], campaign: Campaign
 ) -> Iterator[Run]:
     """Yield the runs of one workload as they finish; the warm-up comes first and is not yielded."""
-    shuffler = random.Random(0)  # noqa: S311  an order, not a secret
+    shuffler = random.Random(rounds[0])  # noqa: S311  an order, not a secret
     with serve(workload, campaign) as (task, pids):
         for number in (WARM_UP, *rounds):
             for contender in shuffler.sample(contenders, len(contenders)):
@@ -228,6 +232,13 @@ def read_runs(raw: Path) -> list[Run]:
     lines = raw.read_text(encoding="utf-8").splitlines(keepends=True)
     # A line without an end is a run whose writing was interrupted.
     return latest([Run(**json.loads(line)) for line in lines if line.endswith("\n")])
+
+
+def cut_unfinished_line(raw: Path) -> None:
+    """Remove what an interruption left behind the last whole line, so that more can be appended."""
+    if raw.exists():
+        written = raw.read_bytes()
+        os.truncate(raw, written.rfind(b"\n") + 1)
 
 
 def _agree(task: Task) -> None:

@@ -75,9 +75,11 @@ async def _careful_aio(task: Task, watch: Stopwatch) -> int:
             await asyncio.gather(*map(infer, payloads[:IN_FLIGHT]))
             watch.start()
             numbers = range(task.rows // workload.batch_rows)
-            await asyncio.gather(*(infer(payloads[number % len(payloads)]) for number in numbers))
+            answers = await asyncio.gather(
+                *(infer(payloads[number % len(payloads)]) for number in numbers)
+            )
             watch.stop()
-            return task.rows
+            return sum(map(len, answers))
         return await _file_to_file(task, infer)
     finally:
         for client in clients:

@@ -79,11 +79,9 @@ class Workload:
 def _accelerator(servers: int, rows: int) -> Workload:
     return Workload(
         f"accelerator_{servers}", "accelerator", "columns", (4,), rows, ACCELERATOR_BATCH_ROWS,
-        (GRPC, "careful_aio"), servers=servers,
+        (GRPC, *(("careful_aio",) if servers == 1 else ())), servers=servers,
     )  # fmt: skip
 
-
-_SERVER_ONLY = (*OURS, "careful_aio", *IN_PROCESS, "in_process_sessions", "perf_analyzer")
 
 WORKLOADS = {
     workload.name: workload
@@ -94,47 +92,48 @@ WORKLOADS = {
         ),
         # As many instances as the in-process contenders have threads.
         Workload(
-            "mlp_2", "mlp_2", "columns", (64,), 2_097_152, 4096, (*OURS, "careful_aio", *IN_PROCESS)
+            "mlp_2", "mlp_2", "columns", (64,), 2_097_152, 4096, (GRPC, *IN_PROCESS[1:])
         ),
         Workload(
             "mlp_in_memory", "mlp", "columns", (64,), 2_097_152, 4096,
-            (*OURS, "careful_aio", "perf_analyzer"), in_memory=True,
+            (*OURS, "perf_analyzer"), in_memory=True,
         ),
         Workload(
             "flights", "flight_delay", "flights", (9,), 1_010_328, 4096,
-            (*OURS, "naive", "careful_aio", *IN_PROCESS),
+            (GRPC, "naive", "careful_aio", *IN_PROCESS[:2]),
         ),
         Workload(
             "heavy", "heavy", "columns", (64,), 65_536, 256,
-            (*OURS, "naive", "careful_aio", *IN_PROCESS),
+            (GRPC, "careful_aio", *IN_PROCESS[1:]),
         ),
         Workload(
-            "heavy_in_memory", "heavy", "columns", (64,), 65_536, 256, _SERVER_ONLY, in_memory=True,
+            "heavy_in_memory", "heavy", "columns", (64,), 65_536, 256,
+            (*OURS, *IN_PROCESS[1:], "in_process_sessions", "perf_analyzer"), in_memory=True,
         ),
         Workload(
             "embedding", "embedding", "list", (384,), 131_072, 1024,
-            (*OURS, "naive", "careful_aio", *IN_PROCESS), reference=SHM,
+            (GRPC, SHM, "naive", "careful_aio", "in_process_1"), reference=SHM,
         ),
         Workload(
-            "embedding_in_memory", "embedding", "list", (384,), 393_216, 1024, _SERVER_ONLY,
-            reference=SHM, in_memory=True,
+            "embedding_in_memory", "embedding", "list", (384,), 393_216, 1024,
+            (*OURS, "careful_aio", "in_process_1", "perf_analyzer"), reference=SHM, in_memory=True,
         ),
         Workload(
             "image", "image", "list", (3, 224, 224), 2_048, 8,
-            (*OURS, "careful_aio", *IN_PROCESS), reference=SHM,
+            (GRPC, SHM, "careful_aio", "in_process_1"), reference=SHM,
         ),
         Workload(
-            "image_in_memory", "image", "list", (3, 224, 224), 8_192, 8, _SERVER_ONLY,
-            reference=SHM, in_memory=True,
+            "image_in_memory", "image", "list", (3, 224, 224), 8_192, 8,
+            (*OURS, "careful_aio", "in_process_1", "perf_analyzer"), reference=SHM, in_memory=True,
         ),
         Workload(
             "strings", "strings", "text", (1,), 2_097_152, 4096,
-            (*OURS, "naive", "careful_aio", "in_process_1"),
+            (GRPC, "naive", "careful_aio"),
         ),
-        # 15 s each at the ideal rate, so that starting and ending are under 2 % of it.
-        _accelerator(1, 262_144),
-        _accelerator(4, 1_048_576),
-        _accelerator(8, 2_097_152),
+        # 10 s each at the ideal rate, so that starting and ending are under 3 % of it.
+        _accelerator(1, 172_032),
+        _accelerator(4, 688_128),
+        _accelerator(8, 1_376_256),
         # Files of 51 MB and of 2.15 GB.
         Workload("memory_small", "mlp", "columns", (64,), 196_608, 4096, ("tritonbulk_cli",),
                  reference="tritonbulk_cli"),
@@ -145,7 +144,7 @@ WORKLOADS = {
 
 QUICK = {
     "mlp": (GRPC, SHM, "naive", "careful_aio", "in_process_1"),
-    "mlp_2": (GRPC, "in_process_all"),
+    "mlp_2": (GRPC, "in_process_all", "in_process_spinning"),
     "accelerator_1": (GRPC,),
 }
 """Workloads of a quick run and who takes part."""

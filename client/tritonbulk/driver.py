@@ -216,7 +216,7 @@ class _Driver:
             self._rows_filtered,
             done.attempts,
             done.in_flight_max,
-            self._stages.read(self._lay_out_s() - self._laid_out_s),
+            self._stages.so_far(self._lay_out_s() - self._laid_out_s),
         )
 
     def _lay_out_s(self) -> float:

@@ -7,6 +7,7 @@ A profile is a value of its own for that reason: what was measured once is pinne
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,13 +58,20 @@ def parse_profile(text: str) -> Profile:
         LookupError, TypeError, ValueError: it is not that.
     """
     figures = json.loads(text)
-    best = max(figures["cells"], key=lambda cell: float(cell["rows_per_second"]))
+    best = max(figures["cells"], key=lambda cell: _rate(cell["rows_per_second"]))
     return Profile(
         model=str(figures["model"]),
         batch_rows=_count(best["setting"]["batch_rows"]),
         in_flight=_count(best["setting"]["in_flight"]),
-        rows_per_second=float(best["rows_per_second"]),
+        rows_per_second=_rate(best["rows_per_second"]),
     )
+
+
+def _rate(value: Any) -> float:
+    rate = float(value)
+    if not (math.isfinite(rate) and rate > 0):
+        raise ValueError(value)
+    return rate
 
 
 def _count(value: Any) -> int:

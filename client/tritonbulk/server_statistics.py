@@ -49,7 +49,7 @@ def server_seconds(
     requests = now.success.count - was.success.count
     if executions <= 0 or requests <= 0:
         return None
-    queue_s = (now.queue.ns - was.queue.ns) / 1e9
+    queue_s = max((now.queue.ns - was.queue.ns) / 1e9, 0.0)
     return ServerSeconds(
         requests=requests,
         executions=executions,
@@ -72,7 +72,8 @@ def total_seconds(
     Args:
         before: a reading of each server.
         after: a later one, in the same order.
-        instances: of the model, on each; 0 if not told.
+        instances: of the model, on each (servers that differ are taken to be as the first); 0 if
+            not told.
     """
     told = [
         seconds

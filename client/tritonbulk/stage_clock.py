@@ -15,7 +15,7 @@ TimedStage = Literal["read", "encode", "decode", "write"]
 class StageClock:
     """Times one run, from its making on; made and asked in the thread of the event loop.
 
-    It takes two readings of the clock a stage and batch, so it costs next to nothing.
+    It reads the clock a few times a batch, so it costs next to nothing.
     """
 
     def __init__(self) -> None:
@@ -57,7 +57,7 @@ class StageClock:
             if not self._under_way:
                 self._under_way_s += ended_s - self._under_way_since_s
 
-    def read(self, laid_out_s: float) -> StageSeconds:
+    def so_far(self, laid_out_s: float) -> StageSeconds:
         """Return the figures up to now.
 
         Args:

@@ -136,7 +136,7 @@ def test_the_clock_adds_up_stages_and_round_trips():
             time.sleep(0.02)
         with clock.busy("encode"):
             time.sleep(0.02)
-        return clock.read(laid_out_s=0.01)
+        return clock.so_far(laid_out_s=0.01)
 
     seconds = asyncio.run(run())
     assert seconds.requests == 2

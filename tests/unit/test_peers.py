@@ -157,6 +157,11 @@ def test_runs_that_are_kept_are_found_again_without_the_one_that_was_cut_short(t
     assert peers.read_runs(raw) == [run()]
     assert peers.read_runs(tmp_path / "none.jsonl") == []
 
+    peers.cut_unfinished_line(raw)
+    with raw.open("a") as file:
+        file.write(f"{lines[1]}\n")
+    assert raw.read_text().splitlines() == lines
+
 
 @pytest.mark.live
 @pytest.mark.ci
@@ -167,6 +172,7 @@ def test_runs_that_are_kept_are_found_again_without_the_one_that_was_cut_short(t
         ("flights", (GRPC, "naive", "careful_aio", "in_process_1")),
         ("strings", (GRPC, "naive", "careful_aio", "in_process_1")),
         ("embedding", (SHM, "naive", "careful_aio", "in_process_1")),
+        ("image", (GRPC, SHM, "careful_aio", "in_process_1")),
         ("embedding_in_memory", (*OURS, "careful_aio", "in_process_1", "in_process_sessions")),
         ("accelerator_4", (GRPC, "careful_aio")),
         ("memory_small", ("tritonbulk_cli",)),
