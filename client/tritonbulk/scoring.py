@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tritonbulk.bottleneck import Bottleneck, find_bottleneck
 from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
-from tritonbulk.contract import row_bytes
+from tritonbulk.contract import prediction_row_bytes
 from tritonbulk.dispatch import (
     FixedWindow,
     GoodputWindow,
@@ -161,7 +161,7 @@ def make_pipeline(
         outputs=plan.outputs,
         names=plan.names,
         batch_rows=plan.batch_rows,
-        row_bytes_out=row_bytes(plan.outputs),
+        row_bytes_out=prediction_row_bytes(plan.outputs),
         write=lambda segment, rows, done: sink.write(
             segment.index, rows.select(plan.keep), done, segment.rows_filtered
         ),
@@ -170,7 +170,7 @@ def make_pipeline(
 
 
 def _segment_rows_auto(source: Source, plan: Plan) -> int:
-    return segment_rows_auto(source.row_bytes(plan.columns) + row_bytes(plan.outputs))
+    return segment_rows_auto(source.row_bytes(plan.columns) + prediction_row_bytes(plan.outputs))
 
 
 def _rows_expected(source: Source, options: ScoreOptions) -> int | None:

@@ -2,9 +2,12 @@
 
 import json
 
+import ml_dtypes
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tritonbulk.contract import (
     Column,
@@ -17,6 +20,8 @@ from tritonbulk.contract import (
     gather,
     gather_texts,
     parse_input_map,
+    prediction_row_bytes,
+    row_bytes,
 )
 from tritonbulk.errors import ContractError, InputError, OptionError
 
@@ -228,6 +233,106 @@ def test_fractions_are_rounded_to_the_nearest_bf16_and_ties_to_even():
 def test_what_bf16_cannot_hold_is_refused(array, message):
     with pytest.raises(InputError, match=message):
         gathered(array, kind="BF16")
+
+
+@given(st.lists(st.floats(allow_infinity=False, min_value=-3e38, max_value=3e38), min_size=1))
+def test_float64_becomes_the_bf16_that_ml_dtypes_makes_of_it(values):
+    values.append(1 + 2**-8 + 2**-40)  # by way of float32 a tie
+    batch = pa.record_batch({"a": values})
+    found = gather(batch, tensor(Column("a"), shape=(), kind="BF16"))
+    expected = np.array(values).astype(ml_dtypes.bfloat16)
+    is_nan = np.isnan(expected)
+    assert (np.isnan(found) == is_nan).all()
+    assert found[~is_nan].tobytes() == expected[~is_nan].tobytes()
+
+
+@pytest.mark.parametrize("value", [2049, -2049, 65520, 70000, 2**24 + 1, 2**62])
+def test_an_integer_that_half_cannot_hold_is_refused(value):
+    for array in (pa.array([1, value]), pa.array([None, value])):
+        with pytest.raises(InputError, match=r"column 'a' .*\(FP16\): Integer value"):
+            gathered(array, Column("a", null=0), kind="FP16")
+
+
+def test_integers_that_half_holds_are_fed_unchanged():
+    whole = [0, -2048, 2048, 2050, 65504, None]
+    assert gathered(pa.array(whole), Column("a", null=-1), "FP16") == [*whole[:-1], -1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "held"), [("BF16", 257), ("FP16", 2049), ("INT8", 128), ("UINT8", 256), ("BOOL", 2)]
+)
+def test_codes_that_would_collide_in_the_tensor_are_refused(kind, held):
+    names = tuple(f"c{code}" for code in range(held + 1))
+    assert gathered(pa.array(names[:held]), Column("a", names[:held]), kind) == list(range(held))
+    for used in (names[held], names[0]):
+        with pytest.raises(InputError, match=rf"'a' .* {held} .*'c{held}'.* tensor 'x' \({kind}"):
+            gathered(pa.array([used]), Column("a", names), kind)
+
+
+@pytest.mark.parametrize(
+    ("substitute", "kind"),
+    [(257, "BF16"), (0.1, "BF16"), (2049, "FP16"), (7e4, "FP16"), (2**24 + 1, "FP32"),
+     (0.1, "FP32"), (-1, "UINT64"), (2**63, "INT64"), (2, "BOOL"), (2**53 + 1, "FP64")],
+)  # fmt: skip
+def test_a_substitute_that_the_tensor_would_change_is_refused(substitute, kind):
+    message = rf"column 'a' .* {substitute} .*tensor 'x' \({kind}"
+    with pytest.raises(InputError, match=message):
+        gathered(pa.array([None], pa.int8()), Column("a", null=substitute), kind)
+    with pytest.raises(InputError, match=message):
+        gathered(pa.array(["z"]), Column("a", ("u",), unknown=substitute), kind)
+
+
+@pytest.mark.parametrize(
+    ("substitute", "kind"),
+    [(256, "BF16"), (0.5, "BF16"), (-2048, "FP16"), (-1e9, "FP32"), (255, "UINT8"), (1, "BOOL"),
+     (2**53, "INT64"), (0.1, "FP64")],
+)  # fmt: skip
+def test_a_substitute_that_the_tensor_holds_is_fed_unchanged(substitute, kind):
+    assert gathered(pa.array([None], pa.int8()), Column("a", null=substitute), kind) == [substitute]
+
+
+NUMBERS, TEXTS = pa.list_(pa.int32()), pa.list_(pa.string())
+
+
+@pytest.mark.parametrize(("of_lists", "kind"), [(NUMBERS, "INT32"), (TEXTS, "BYTES")])
+@pytest.mark.parametrize("shape", [(5,), (-1,)])
+def test_lists_whose_widths_only_rows_tell_do_not_stand_side_by_side(of_lists, kind, shape):
+    lists = {"a": [[1, 2, 3]], "b": [[4, 5]]}
+    if kind == "BYTES":
+        lists = {name: [[str(v) for v in row] for row in rows] for name, rows in lists.items()}
+    columns = {name: pa.array(rows, of_lists) for name, rows in lists.items()}
+    batch = pa.record_batch(columns)
+    wanted = tensor(Column("a"), Column("b"), shape=shape, kind=kind)
+    feed = gather_texts if kind == "BYTES" else gather
+    for refused in (
+        lambda: check_columns([wanted], batch.schema, "in"),
+        lambda: feed(batch, wanted),
+    ):
+        with pytest.raises(InputError, match=r"columns 'a', 'b' .* tensor 'x'.* fixed size"):
+            refused()
+
+
+def test_a_list_of_open_width_beside_others_takes_the_width_that_they_leave():
+    wanted = tensor(Column("a"), Column("b"), shape=(3,))
+    for row, problem in (([1.0, 2.0], None), ([1.0], "2 values"), ([1.0] * 3, "4 values")):
+        batch = pa.record_batch({"a": [row], "b": [9.0]})
+        check_columns([wanted], batch.schema, "in")
+        if problem is None:
+            assert gather(batch, wanted).tolist() == [[1, 2, 9]]
+            continue
+        with pytest.raises(InputError, match=rf"\('a', 'b'\) give {problem} a row"):
+            gather(batch, wanted)
+    free = tensor(Column("a"), Column("b"), shape=(-1,))
+    for refused in (lambda: check_columns([free], batch.schema, "in"), lambda: gather(batch, free)):
+        with pytest.raises(InputError, match=r"column 'a' .* fixed size"):
+            refused()
+
+
+def test_predictions_take_the_bytes_of_their_columns_and_the_wire_those_of_the_datatype():
+    outputs = [OutputTensor("y", datatype(kind), (3,)) for kind in ("BF16", "BOOL", "FP16")]
+    assert row_bytes(outputs) == 3 * (2 + 1 + 2)
+    assert prediction_row_bytes(outputs) == 3 * (4 + 1 + 2)
+    assert prediction_row_bytes([OutputTensor("t", datatype("BYTES"), (-1,))]) == 256 * 64
 
 
 def test_whole_numbers_are_taken_where_fractions_were_shown():

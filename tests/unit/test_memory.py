@@ -38,7 +38,7 @@ import asyncio, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from tritonbulk.contract import InputTensor, OutputTensor, datatype
-from tritonbulk.contract import row_bytes
+from tritonbulk.contract import prediction_row_bytes
 from tritonbulk.dispatch import segment_rows_auto
 from tritonbulk.driver import drive
 from tritonbulk.options import ScoreOptions
@@ -62,7 +62,7 @@ outputs = (OutputTensor("y", datatype("FP32"), (1,)),)
 source = open_source(options.inputs)
 model = ServedModel("m", "1", 1024, inputs, outputs, None)
 plan = make_plan(options, model, source.schema, None, source.name)
-rows = segment_rows_auto(source.row_bytes(plan.columns) + row_bytes(outputs))
+rows = segment_rows_auto(source.row_bytes(plan.columns) + prediction_row_bytes(outputs))
 pipeline = make_pipeline(source, source.read(rows, plan.columns), model, plan, open_sink(out))
 done = asyncio.run(
     drive(

@@ -3,15 +3,11 @@
 It is written by export, travels as ``contract.json`` beside the model and, compact, in the
 ``parameters`` of ``config.pbtxt``, and is applied by whoever feeds the model: ``schema`` is its
 form, ``datatypes`` the types it speaks of, ``binding`` makes one from a mapping, ``gather`` turns
-columns into tensors by it. All of it is pure: no file, no network, no clock.
+columns into tensors by it (``widths`` says where values stand, ``exact`` what they become). All of
+it is pure: no file, no network, no clock.
 """
 
-from tritonbulk.contract.binding import (
-    bind_inputs,
-    check_columns,
-    element_type,
-    parse_input_map,
-)
+from tritonbulk.contract.binding import bind_inputs, check_columns, parse_input_map
 from tritonbulk.contract.datatypes import Datatype, datatype
 from tritonbulk.contract.gather import gather, gather_numbers, gather_texts
 from tritonbulk.contract.schema import (
@@ -22,7 +18,8 @@ from tritonbulk.contract.schema import (
     InputTensor,
     OutputTensor,
 )
-from tritonbulk.contract.sizes import row_bytes
+from tritonbulk.contract.sizes import prediction_row_bytes, row_bytes
+from tritonbulk.contract.widths import element_type
 
 __all__ = [
     "CONTRACT_FORMAT",
@@ -40,5 +37,6 @@ __all__ = [
     "gather_numbers",
     "gather_texts",
     "parse_input_map",
+    "prediction_row_bytes",
     "row_bytes",
 ]

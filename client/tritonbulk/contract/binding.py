@@ -14,6 +14,7 @@ from math import prod
 import pyarrow as pa
 
 from tritonbulk.contract.schema import Column, InputTensor
+from tritonbulk.contract.widths import check_open_widths, element_type, is_list, row_width
 from tritonbulk.errors import ContractError, InputError, OptionError
 
 InputMap = Mapping[str, tuple[str, ...]]
@@ -121,8 +122,9 @@ def check_columns(inputs: Sequence[InputTensor], schema: pa.Schema, where: str) 
 
 def _check_width(tensor: InputTensor, schema: pa.Schema) -> None:
     """Check that the columns can fill one row of the tensor, as far as their types tell."""
+    check_open_widths(tensor, schema)
     kinds = {field.name: field.type for field in schema}
-    widths = [_width(kinds[c.name]) if c.name in kinds else 1 for c in tensor.columns]
+    widths = [row_width(kinds[c.name]) if c.name in kinds else 1 for c in tensor.columns]
     if None in widths or -1 in tensor.shape:
         return
     wanted, found = prod(tensor.shape), sum(width for width in widths if width is not None)
@@ -135,19 +137,9 @@ def _check_width(tensor: InputTensor, schema: pa.Schema) -> None:
         )
 
 
-def _width(found: pa.DataType) -> int | None:
-    """Return how many values a row of a column has, None where only the rows tell."""
-    width = 1
-    while _is_list(found):
-        if not pa.types.is_fixed_size_list(found):
-            return None
-        width, found = width * found.list_size, found.value_type
-    return width
-
-
 def _check_type(column: Column, found: pa.DataType, tensor: InputTensor, where: str) -> None:
     element = element_type(found)
-    if _is_list(found) and (column.categories is not None or not tensor.shape):
+    if is_list(found) and (column.categories is not None or not tensor.shape):
         raise InputError(
             f"column {column.name!r} in {where} holds lists, but tensor {tensor.name!r} wants "
             "one value of it a row; map a scalar column"
@@ -177,13 +169,6 @@ def _wanted_kinds(column: Column, tensor: InputTensor) -> tuple[str, ...]:
     return ("integer", "float") if kind == "float" else (kind,)
 
 
-def element_type(found: pa.DataType) -> pa.DataType:
-    """Return the type of a column's values; of a list, that of its elements."""
-    while _is_list(found) or pa.types.is_dictionary(found):
-        found = found.value_type
-    return found
-
-
 def _kind(found: pa.DataType) -> str:
     types = pa.types
     if _is_text(found):
@@ -193,13 +178,6 @@ def _kind(found: pa.DataType) -> str:
     if types.is_floating(found):
         return "float"
     return "truth" if types.is_boolean(found) else str(found)
-
-
-def _is_list(found: pa.DataType) -> bool:
-    types = pa.types
-    return bool(
-        types.is_list(found) or types.is_large_list(found) or types.is_fixed_size_list(found)
-    )
 
 
 def _is_text(found: pa.DataType) -> bool:
