@@ -22,7 +22,6 @@ from tritonbulk.dispatch import (
 )
 from tritonbulk.dispatch.limits import WINDOW_MAX_PER_ENDPOINT, WINDOW_START_PER_ENDPOINT
 from tritonbulk.driver import drive
-from tritonbulk.errors import InputError
 from tritonbulk.options import ScoreOptions
 from tritonbulk.part import PartFormat
 from tritonbulk.pipeline import Driven, Pipeline
@@ -80,8 +79,6 @@ async def run_score(
         watch.resume()
         async with connect(servers, options, observer.say) as (endpoints, model):
             plan = make_plan(options, model, source.schema, contract, source.name)
-            if options.limit_rows is None and options.where is None:
-                _check_nulls(source, plan)
             rows = _rows_expected(source, options)
             _tell_profile(options, observer)
             observer.begin(rows)
@@ -217,23 +214,6 @@ def make_carriage(options: ScoreOptions, plan: Plan, servers: Servers) -> Carria
 def names_of(transports: Sequence[Transport]) -> str:
     """Return the names of the transports, each once."""
     return "+".join(sorted({transport.name for transport in transports}))
-
-
-def _check_nulls(source: Source, plan: Plan) -> None:
-    """Refuse nulls that no policy allows before the first row, where statistics tell of them."""
-    fed = {
-        column.name: tensor.name
-        for tensor in plan.inputs
-        for column in tensor.columns
-        if column.null == "refuse"
-    }
-    for column, nulls in source.null_counts(tuple(fed)).items():
-        if nulls:
-            raise InputError(
-                f"column {column!r} has {nulls} nulls in {source.name}, which tensor "
-                f"{fed[column]!r} does not take; fill them, or export the model with a policy for "
-                "them"
-            )
 
 
 def _result(

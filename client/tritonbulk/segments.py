@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import pyarrow as pa
 
@@ -72,10 +72,17 @@ class Gap:
 
 
 Block: TypeAlias = pa.RecordBatch | Gap
+_Rows = TypeVar("_Rows", pa.RecordBatch, Gap, Block)
 
 
-def head(blocks: Iterable[Block], rows: int) -> Iterator[Block]:
-    """Yield the first ``rows`` rows of ``blocks``, of which no more are taken than that needs."""
+def head(blocks: Iterable[_Rows], rows: int | None) -> Iterator[_Rows]:
+    """Yield the first ``rows`` rows of ``blocks``, of which no more are taken than that needs.
+
+    None stands for all rows.
+    """
+    if rows is None:
+        yield from blocks
+        return
     for block in blocks:
         yield block.slice(0, rows)
         rows -= min(len(block), rows)

@@ -1,8 +1,12 @@
 """The pure half of bench: which trials, and what their figures say."""
 
 from collections import Counter
+from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from pyarrow.fs import LocalFileSystem
 from tritonclient.grpc import service_pb2
 
 from tritonbulk.bench.plan import (
@@ -16,7 +20,7 @@ from tritonbulk.bench.statistics import ServerSplit, Trial, server_split, summar
 from tritonbulk.bench.sweep import _lay_out
 from tritonbulk.cli.bench import command as bench_command
 from tritonbulk.cli.score import command as score_command
-from tritonbulk.errors import OptionError
+from tritonbulk.errors import InputError, OptionError
 from tritonbulk.source import open_source
 
 OPTIONS = BenchOptions(batch_rows=(64, 256), in_flight=(1, 4, 16), repeats=3)
@@ -38,6 +42,41 @@ def test_trials_use_the_rows_that_the_source_options_choose(tmp_path):
     assert sliced.schema.names == ["a"]
     rows = [value for _, rows in sliced.read(100, ["a"]) for value in rows["a"].to_pylist()]
     assert rows == [3, 4, 5] * 4
+
+
+class CountingFiles:
+    """A file system that counts what is opened."""
+
+    opened = 0
+
+    def open_input_file(self, path):
+        self.opened += 1
+        return LocalFileSystem().open_input_file(path)
+
+
+def test_few_rows_that_pass_a_filter_are_found_once_and_repeated(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": range(1000)}), path, row_group_size=100)
+    source = open_source([str(path)], where="a in (5, 995)")
+    files = CountingFiles()
+    counted = replace(source.files[0], filesystem=files)
+    sliced = _lay_out(replace(source, files=(counted,)), 100, None, tmp_path)
+    assert files.opened == 1
+    read = [value for _, rows in sliced.read(1000, ["a"]) for value in rows["a"].to_pylist()]
+    assert read == [5, 995] * 50
+    assert pq.read_metadata(tmp_path / "rows.parquet").num_row_groups == 1
+
+
+def test_rows_that_pass_a_filter_are_not_looked_for_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("tritonbulk.bench.sweep.READ_ROWS_MAX", 10)
+    (tmp_path / "a.csv").write_text("a\n" + "".join(f"{row}\n" for row in range(30)))
+    source = open_source([str(tmp_path / "a.csv")], where="a == 15")
+    with pytest.raises(InputError, match=r"none of the first 10 rows of .*a\.csv passes --where"):
+        _lay_out(source, 4, None, tmp_path)
+    assert _lay_out(source, 4, 16, tmp_path).rows == 4, "a limit says how far to look"
+    (tmp_path / "b.csv").write_text("a\n")
+    with pytest.raises(InputError, match=r"b\.csv has no rows to measure with"):
+        _lay_out(open_source([str(tmp_path / "b.csv")]), 4, None, tmp_path)
 
 
 def test_score_and_bench_take_the_same_options_of_a_source():

@@ -93,31 +93,6 @@ def test_files_without_rows_have_no_segments(tmp_path):
     assert ids(header_only) == [0, 1, 2]
 
 
-def test_nulls_are_counted_by_the_statistics(tmp_path):
-    one, other, silent = (str(tmp_path / name) for name in ("a.parquet", "b.parquet", "c.parquet"))
-    table = pa.table({"a": [1, None, 3], "b": [1, 2, 3], "l": [[1], [2], None]})
-    pq.write_table(table, one, row_group_size=2)
-    pq.write_table(table.slice(1), other)
-    pq.write_table(table, silent, write_statistics=["b"])
-    assert open_source([one, other]).null_counts(["a", "b", "l"]) == {"a": 2, "b": 0}
-    assert open_source([one, silent]).null_counts(["a", "b"]) == {"b": 0}
-    assert open_source([write(table.select(["a"]), tmp_path / "d.csv")]).null_counts(["a"]) == {}
-
-
-def test_damaged_statistics_do_not_end_the_process(tmp_path):
-    path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"s": ["x", None]}), path, use_dictionary=False)
-    content = path.read_bytes()
-    footer = bytearray(content[-8 - int.from_bytes(content[-8:-4], "little") : -8])
-    source = open_source([str(path)])
-    assert source.null_counts(["s"]) == {"s": 1}
-    # A chunk's description begins with its type (field 1, i32): here 6, in zigzag 12, then lists.
-    place = footer.index(b"\x15\x0c\x19")
-    footer[place + 1] = 0
-    path.write_bytes(content[: -8 - len(footer)] + bytes(footer) + content[-8:])
-    assert source.null_counts(["s"]) == {}
-
-
 def test_files_are_read_with_one_schema(tmp_path):
     narrow = pa.table({"id": pa.array([1, 2], pa.int32()), "f": pa.array([1, 2], pa.float32())})
     wide = pa.table({"f": pa.array([0.1], pa.float64()), "id": pa.array([2**40], pa.int64())})
@@ -246,6 +221,47 @@ def test_folders_that_a_filter_leaves_out_are_not_read(tmp_path):
     kept = int.from_bytes(footer, "little") + 8
     path.write_bytes(b"\xff" * (path.stat().st_size - kept) + path.read_bytes()[-kept:])
     assert [(s.rows, s.rows_filtered) for s, _ in source.read(25, ["id"])] == [(0, 25), (25, 0)]
+
+
+FILTERS = [
+    "id in (3, 17)", "year == 2024", "year < 2000", "year is not null", "place == 'a b'",
+    "place is null", "year == 2023 and id > 20", "year > 2023 or s == 'näme 4'",
+    (pc.field("year") + pc.field("id")) > 2045,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("where", FILTERS)
+@pytest.mark.parametrize("limit", [None, 1, 13, 40])
+def test_a_glance_changes_nothing_but_what_is_read(tmp_path, where, limit):
+    found = []
+    # Arrow files are read without a glance.
+    for extension in ("parquet", "arrow"):
+        for folder in ("year=2023/place=a%20b", "year=2024/place=__HIVE_DEFAULT_PARTITION__"):
+            (tmp_path / extension / folder).mkdir(parents=True)
+            write(TABLE, tmp_path / extension / folder / f"x.{extension}")
+        source = open_source([str(tmp_path / extension)], where=where)
+        for columns in (["s", "id"], ["v"], ["year"]):
+            read = source.read(10, columns, limit)
+            found.append([(segment, rows.to_pylist()) for segment, rows in read])
+    assert found[:3] == found[3:]
+
+
+def test_a_glance_goes_no_further_than_the_limit(tmp_path):
+    path = tmp_path / "a.parquet"
+    rows = 100_000
+    noise = np.random.default_rng(0).permutation(rows)
+    pq.write_table(
+        pa.table({"n": noise, "id": np.arange(rows)}), path, use_dictionary=False,
+        compression="none", data_page_size=8192,
+    )  # fmt: skip
+    source = open_source([str(path)], where="n is null")
+    content = path.read_bytes()
+    path.write_bytes(content[:400_000] + b"\xff" * 100_000 + content[500_000:])
+    for segment_rows in (5, 1000):
+        read = list(source.read(segment_rows, ["id"], 10))
+        assert sum(segment.rows_filtered for segment, _ in read) == 10
+    with pytest.raises((InputError, SourceError), match=r"a\.parquet"):
+        list(source.read(1000, ["id"]))
 
 
 def test_a_filter_that_does_not_fit_is_refused_at_once(tmp_path):

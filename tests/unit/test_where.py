@@ -93,6 +93,12 @@ def test_anything_else_is_refused_in_one_sentence(where):
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("where", ["1 == 1", "'a' < 'b'", pc.scalar(True)])
+def test_a_filter_that_names_no_column_is_refused(where):
+    with pytest.raises(OptionError, match="--where names no column"):
+        make_filter(where, TABLE.schema)
+
+
 def test_the_refusal_shows_what_is_understood():
     with pytest.raises(OptionError, match=r"'a \+ 1'; a filter is made of column names"):
         make_filter("a + 1 == 2", TABLE.schema)

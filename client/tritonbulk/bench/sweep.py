@@ -45,6 +45,9 @@ SLICE_ROWS_MAX = 262_144
 SLICE_BYTES_MAX = 256 * 2**20
 """Bytes (in memory) of the same."""
 
+READ_ROWS_MAX = 16 * SLICE_ROWS_MAX
+"""Rows that are read to find them, before any filter, unless a limit says how many."""
+
 
 async def sweep(
     options: ScoreOptions, bench: BenchOptions, say: Callable[[str], None]
@@ -141,20 +144,32 @@ class _Runner:
 
 def _lay_out(source: Source, rows_min: int, limit_rows: int | None, folder: Path) -> Source:
     """Write a slice of the source, repeated until it has ``rows_min`` rows, and open it."""
-    names = list(source.schema.names)
-    rows, size = 0, 0
+    rows = _slice(source, limit_rows)
+    times = -(-rows_min // len(rows))
     path = folder / "rows.parquet"
-    with pq.ParquetWriter(path, source.schema) as writer:
-        while rows < rows_min:
-            before = rows
-            for _, batch in source.read(SLICE_ROWS_MAX // 4, names, limit_rows):
-                writer.write_batch(batch)
-                rows, size = rows + len(batch), size + batch.nbytes
-                if rows >= rows_min and (rows >= SLICE_ROWS_MAX or size >= SLICE_BYTES_MAX):
-                    break
-            if rows == before:
-                raise _no_rows(source)
+    pq.write_table(pa.concat_tables([rows] * times), path, row_group_size=SLICE_ROWS_MAX // 4)
     return open_source([str(path)])
+
+
+def _slice(source: Source, limit_rows: int | None) -> pa.Table:
+    """Return the first rows that pass the source's filter, read once; at least one."""
+    found: list[pa.RecordBatch] = []
+    rows_read, rows, size = 0, 0, 0
+    names = list(source.schema.names)
+    for segment, batch in source.read(SLICE_ROWS_MAX // 4, names, limit_rows or READ_ROWS_MAX):
+        found.append(batch)
+        rows_read += segment.rows + segment.rows_filtered
+        rows, size = rows + len(batch), size + batch.nbytes
+        if rows >= SLICE_ROWS_MAX or size >= SLICE_BYTES_MAX:
+            break
+    if not rows_read:
+        raise _no_rows(source)
+    if not rows:
+        raise InputError(
+            f"none of the first {rows_read:,} rows of {source.name} passes --where; give another "
+            "filter, or a --limit that reaches rows that pass"
+        )
+    return pa.Table.from_batches(found)
 
 
 def _no_rows(source: Source) -> InputError:

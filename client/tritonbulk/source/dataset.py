@@ -63,19 +63,6 @@ class Source:
         """Return the bytes in memory of one row of ``columns`` and what the filter looks at."""
         return row_bytes(self._wanted(columns), self.value_bytes)
 
-    def null_counts(self, columns: Sequence[str]) -> dict[str, int]:
-        """Return the nulls of each column over all files, as far as their statistics tell.
-
-        A column that has no statistics, or is no plain column, is left out.
-        """
-        if self.files[0].format != "parquet":
-            return {}
-        totals = dict.fromkeys(columns, 0)
-        for file in self.files:
-            counts = parquet.null_counts(file, tuple(totals))
-            totals = {name: totals[name] + count for name, count in counts.items()}
-        return totals
-
     def read(
         self, segment_rows: int, columns: Sequence[str], limit_rows: int | None = None
     ) -> Iterator[tuple[Segment, pa.RecordBatch]]:
@@ -122,12 +109,14 @@ class Source:
         # Where keys are all that is wanted, some column must tell how many rows there are.
         own = own or [field for field in self.read_schema if field.name not in keys][:1]
         block_rows = block_rows if limit_rows is None else min(block_rows, limit_rows)
-        glance = self._glance(keys, len(own))
+        glance = self._glance(keys, len(own), limit_rows)
         blocks = _READERS[file.format].read(file, pa.schema(own), block_rows, glance)
-        for block in blocks if limit_rows is None else head(blocks, limit_rows):
+        for block in head(blocks, limit_rows):
             yield block if isinstance(block, Gap) else _conformed(block, wanted, keys)
 
-    def _glance(self, keys: Mapping[str, str | None], columns: int) -> Glance | None:
+    def _glance(
+        self, keys: Mapping[str, str | None], columns: int, rows_max: int | None
+    ) -> Glance | None:
         """Return the look that spares reading, None if it would read all of the ``columns``."""
         if self.filter is None:
             return None
@@ -137,7 +126,9 @@ class Source:
         if len(own) == columns:
             return None
         return Glance(
-            own, lambda block: len(_conformed(block, looked_at, keys).filter(expression)) > 0
+            own,
+            lambda block: len(_conformed(block, looked_at, keys).filter(expression)) > 0,
+            rows_max,
         )
 
     def _kept(self, pieces: Sequence[Block], columns: Sequence[str]) -> pa.RecordBatch:

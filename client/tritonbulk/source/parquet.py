@@ -4,8 +4,8 @@ Column chunks are read through small buffers instead of whole, so that one huge 
 more memory than many; on files with ordinary row groups this is as fast.
 
 A filter's own columns are read first, and row groups in which no row passes are not read further.
-Statistics would say the same of some of these groups only, and where they are damaged pyarrow 26
-ends the process instead of raising.
+Statistics are never looked at: they would say the same of some of these groups only, and where they
+are damaged pyarrow 26 ends the process instead of raising.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tritonbulk.errors import InputError
-from tritonbulk.segments import Block, Gap
+from tritonbulk.segments import Block, Gap, head
 from tritonbulk.source.columns import fixed_bytes, measure
 from tritonbulk.source.reader import Description, Glance, InputFile, checked, opening, reading
 
@@ -86,16 +86,20 @@ def _passing(
     columns: Sequence[str],
     glance: Glance,
 ) -> Iterator[Block]:
-    """Yield the blocks of row groups in which a glance finds something, gaps for the others."""
+    """Yield the blocks of row groups in which a glance finds something, gaps for the others.
+
+    A gap is shorter than its row groups only where the glance was not to look at more rows.
+    """
     for groups in runs:
-        rows = _rows_without(stream(groups, columns=list(glance.columns)), glance)
+        looked_at = stream(groups, columns=list(glance.columns))
+        rows = _rows_without(head(looked_at, glance.rows_max), glance)
         if rows is None:
             yield from stream(groups, columns=columns)
         else:
             yield Gap(rows)
 
 
-def _rows_without(blocks: Iterator[pa.RecordBatch], glance: Glance) -> int | None:
+def _rows_without(blocks: Iterable[pa.RecordBatch], glance: Glance) -> int | None:
     """Return how many rows ``blocks`` have if a glance finds nothing in them, else None."""
     rows = 0
     for block in blocks:
@@ -103,29 +107,6 @@ def _rows_without(blocks: Iterator[pa.RecordBatch], glance: Glance) -> int | Non
             return None
         rows += len(block)
     return rows
-
-
-def null_counts(file: InputFile, columns: Sequence[str]) -> dict[str, int]:
-    """Return the nulls of each column, as far as statistics tell; others are left out."""
-    counts: dict[str, int] = {}
-    with _opened(file) as parquet:
-        metadata = parquet.metadata
-        for name, position in _leaves(metadata, columns).items():
-            groups = [_nulls(metadata, group, position) for group in range(metadata.num_row_groups)]
-            known = [nulls for nulls in groups if nulls is not None]
-            if len(known) == len(groups):
-                counts[name] = sum(known)
-    return counts
-
-
-def _nulls(metadata: pq.FileMetaData, group: int, position: int) -> int | None:
-    """Return the nulls of one column in one row group, None if statistics do not tell."""
-    chunk = metadata.row_group(group).column(position)
-    # Statistics of a damaged type end the process in pyarrow 26, which raises nothing.
-    if chunk.physical_type != metadata.schema.column(position).physical_type:
-        return None
-    statistics = chunk.statistics
-    return statistics.null_count if statistics is not None and statistics.has_null_count else None
 
 
 @contextlib.contextmanager
@@ -145,12 +126,6 @@ def _opened(file: InputFile, columns: int = 1) -> Iterator[pq.ParquetFile]:
             parquet = pq.ParquetFile(handle, buffer_size=buffer_bytes, pre_buffer=False)
             stack.enter_context(parquet)
         yield parquet
-
-
-def _leaves(metadata: pq.FileMetaData, columns: Sequence[str]) -> dict[str, int]:
-    """Return the position of each plain column's values in the file."""
-    positions = {metadata.schema.column(index).path: index for index in range(metadata.num_columns)}
-    return {name: positions[name] for name in columns if name in positions}
 
 
 def _value_bytes(parquet: pq.ParquetFile) -> dict[str, float]:

@@ -71,10 +71,12 @@ class Glance:
     Attributes:
         columns: to look at, of the file's own; none where partition keys tell.
         finds: whether any row of a block of these columns passes the filter.
+        rows_max: rows of the file that are wanted; no look goes further; None for all.
     """
 
     columns: tuple[str, ...]
     finds: Callable[[pa.RecordBatch], bool]
+    rows_max: int | None = None
 
 
 class Reader(Protocol):

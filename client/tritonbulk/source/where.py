@@ -45,7 +45,7 @@ class Filter:
 
     Attributes:
         expression: keeps the rows where it is true.
-        columns: those it looks at.
+        columns: those it looks at, at least one.
     """
 
     expression: pc.Expression
@@ -65,6 +65,10 @@ def make_filter(where: str | pc.Expression, schema: pa.Schema) -> Filter:
     except (pa.ArrowException, TypeError) as error:
         raise OptionError(f"--where does not fit the columns: {cause(error)}") from error
     used = tuple(name for name in schema.names if _needs(expression, nothing.drop_columns([name])))
+    if not used:
+        raise OptionError(
+            "--where names no column, so it keeps all rows or none; name the columns it is about"
+        )
     return Filter(expression, used)
 
 
