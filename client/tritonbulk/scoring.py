@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tritonbulk.bottleneck import Bottleneck, find_bottleneck
 from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
-from tritonbulk.contract import prediction_row_bytes
+from tritonbulk.contract import prediction_row_bytes, row_bytes
 from tritonbulk.dispatch import (
     FixedWindow,
     GoodputWindow,
@@ -20,7 +20,7 @@ from tritonbulk.dispatch import (
     failed_rows_max,
     segment_rows_auto,
 )
-from tritonbulk.dispatch.limits import WINDOW_MAX_PER_ENDPOINT, WINDOW_START_PER_ENDPOINT
+from tritonbulk.dispatch.limits import WINDOW_START_PER_ENDPOINT, window_max
 from tritonbulk.driver import drive
 from tritonbulk.options import ScoreOptions
 from tritonbulk.part import PartFormat
@@ -98,7 +98,7 @@ async def run_score(
                 driven = await drive(
                     pipeline,
                     make_limits(options, rows),
-                    make_window(options, len(endpoints)),
+                    make_window(options, plan, len(endpoints)),
                     transports,
                     observer.advance,
                     servers.watch,
@@ -190,12 +190,14 @@ def make_limits(options: ScoreOptions, rows: int | None) -> Limits:
     )
 
 
-def make_window(options: ScoreOptions, endpoints: int) -> Window:
+def make_window(options: ScoreOptions, plan: Plan, endpoints: int) -> Window:
     """Return the window that was asked for: of fixed width, or one that finds its width."""
     if options.in_flight_pinned is not None:
         return FixedWindow(options.in_flight_pinned)
+    request_bytes = plan.batch_rows * row_bytes((*plan.inputs, *plan.outputs))
     return GoodputWindow(
-        start=WINDOW_START_PER_ENDPOINT * endpoints, limit_max=WINDOW_MAX_PER_ENDPOINT * endpoints
+        start=WINDOW_START_PER_ENDPOINT * endpoints,
+        limit_max=window_max(request_bytes) * endpoints,
     )
 
 

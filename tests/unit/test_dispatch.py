@@ -16,6 +16,7 @@ from tritonbulk.dispatch import (
     failed_rows_max,
     judge,
 )
+from tritonbulk.dispatch.limits import window_max
 from tritonbulk.dispatch.policy import ANSWER_STATUS
 from tritonbulk.errors import (
     AnswerError,
@@ -192,3 +193,10 @@ def test_a_full_queue_narrows_the_window_and_an_answer_is_told_to_it():
     dispatch.failed(first.request_id, Failure(14, "UNAVAILABLE", "Exceeds maximum queue size"), 3.0)
     dispatch.succeeded(second.request_id, 4.0)
     assert seen == [("refused", 2, 2.0, 3.0), ("answered", 5, 1, 4.0)]
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "requests"), [(16_384, 64), (2**20, 8), (2**21, 4), (5 * 2**20, 4), (0, 64)]
+)
+def test_the_window_finds_no_more_requests_than_bytes_allow(request_bytes, requests):
+    assert window_max(request_bytes) == requests

@@ -21,6 +21,10 @@ WINDOW_START_PER_ENDPOINT = 4
 WINDOW_MAX_PER_ENDPOINT = 64
 """Requests in flight an endpoint that the window never exceeds by itself."""
 
+WINDOW_BYTES_PER_ENDPOINT = 8 * 2**20
+"""Bytes of tensors in flight an endpoint beyond which the window does not grow by itself: a fast
+network needs no more (10 Gbit/s × 5 ms are 6 MB), and each costs twice itself in memory."""
+
 IN_FLIGHT_ROWS_MAX = 2**20
 IN_FLIGHT_BYTES_MAX = 256 * 2**20
 """Rows, and bytes of tensors (requests and answers), in flight over all endpoints."""
@@ -82,6 +86,16 @@ def batch_rows_auto(
     widest = max(row_bytes(inputs), row_bytes(outputs), 1)
     by_bytes = max(REQUEST_BYTES_MAX // widest, 1)
     return min(max_batch_size or ROWS_UNBATCHED, by_bytes, SEGMENT_ROWS)
+
+
+def window_max(request_bytes: int) -> int:
+    """Return the requests in flight an endpoint that the window may find by itself.
+
+    Args:
+        request_bytes: bytes of the tensors of one full request and its answer.
+    """
+    by_bytes = WINDOW_BYTES_PER_ENDPOINT // max(request_bytes, 1)
+    return max(min(by_bytes, WINDOW_MAX_PER_ENDPOINT), WINDOW_START_PER_ENDPOINT)
 
 
 def segment_rows_auto(row_bytes: int) -> int:
