@@ -3,6 +3,8 @@
 import gzip
 import json
 import random
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -91,6 +93,27 @@ def test_files_without_rows_have_no_segments(tmp_path):
     )
     assert header_only.schema == TABLE.schema, "types come from the first file with rows"
     assert ids(header_only) == [0, 1, 2]
+
+
+def test_a_damaged_footer_does_not_end_the_process(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"s": ["x", None]}), path, use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    begin = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    # The schema's column (type 6, repetition, name s) changes its type: statistics fit no more.
+    content[content.index(b"\x0c%\x02\x18\x01s", begin)] = 0
+    path.write_bytes(content)
+    code = (
+        "from tritonbulk.errors import TritonbulkError\n"
+        "from tritonbulk.source import open_source\n"
+        "try:\n"
+        f"    list(open_source([{str(path)!r}], where='s is null').read(10, ['s']))\n"
+        "except TritonbulkError:\n"
+        "    print('refused')\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "refused\n"), done.stderr
 
 
 def test_files_are_read_with_one_schema(tmp_path):
