@@ -17,6 +17,7 @@ from tritonbulk.contract import (
     OutputTensor,
     bind_inputs,
     check_columns,
+    row_bytes,
 )
 from tritonbulk.dispatch import batch_rows_auto
 from tritonbulk.errors import ContractError, OptionError
@@ -43,6 +44,11 @@ class Plan:
     names: tuple[str, ...]
     keep: tuple[str, ...]
     batch_rows: int
+
+    @property
+    def request_bytes(self) -> int:
+        """Bytes of the tensors of a full request and its answer."""
+        return self.batch_rows * row_bytes((*self.inputs, *self.outputs))
 
     @property
     def fed(self) -> tuple[str, ...]:

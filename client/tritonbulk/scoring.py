@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tritonbulk.bottleneck import Bottleneck, find_bottleneck
 from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
-from tritonbulk.contract import prediction_row_bytes, row_bytes
+from tritonbulk.contract import prediction_row_bytes
 from tritonbulk.dispatch import (
     FixedWindow,
     GoodputWindow,
@@ -98,7 +98,7 @@ async def run_score(
                 driven = await drive(
                     pipeline,
                     make_limits(options, rows),
-                    make_window(options, plan, len(endpoints)),
+                    make_window(options, plan.request_bytes, len(endpoints)),
                     transports,
                     observer.advance,
                     servers.watch,
@@ -190,11 +190,16 @@ def make_limits(options: ScoreOptions, rows: int | None) -> Limits:
     )
 
 
-def make_window(options: ScoreOptions, plan: Plan, endpoints: int) -> Window:
-    """Return the window that was asked for: of fixed width, or one that finds its width."""
+def make_window(options: ScoreOptions, request_bytes: int, endpoints: int) -> Window:
+    """Return the window that was asked for: of fixed width, or one that finds its width.
+
+    Args:
+        options: of the run.
+        request_bytes: bytes of the tensors of a full request and its answer.
+        endpoints: how many there are.
+    """
     if options.in_flight_pinned is not None:
         return FixedWindow(options.in_flight_pinned)
-    request_bytes = plan.batch_rows * row_bytes((*plan.inputs, *plan.outputs))
     return GoodputWindow(
         start=WINDOW_START_PER_ENDPOINT * endpoints,
         limit_max=window_max(request_bytes) * endpoints,

@@ -37,7 +37,7 @@ def score(path, kind, shape):
     plan = make_plan(options, model, source.schema, None, source.name)
     segments = source.read(10, plan.columns)
     pipeline = make_pipeline(source, segments, model, plan, open_sink(options.out))
-    limits, window = make_limits(options, source.rows), make_window(options, plan, 1)
+    limits, window = make_limits(options, source.rows), make_window(options, plan.request_bytes, 1)
     return asyncio.run(
         drive(pipeline, limits, window, [server], lambda *_: None, lambda: None)
     ).rows_ok

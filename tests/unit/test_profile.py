@@ -64,7 +64,7 @@ def test_it_pins_what_is_automatic():
     assert options().batch_rows_pinned is options().in_flight_pinned is None
     pinned = options(profile=BEST)
     assert (pinned.batch_rows_pinned, pinned.in_flight_pinned) == (256, 4)
-    assert make_window(pinned, endpoints=3).limit == 4
+    assert make_window(pinned, request_bytes=1, endpoints=3).limit == 4
     same = options(profile=BEST, batch_rows=256, in_flight_max=4)
     assert (same.batch_rows_pinned, same.in_flight_pinned) == (256, 4)
 

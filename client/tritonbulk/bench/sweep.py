@@ -121,7 +121,7 @@ class _Runner:
             driven = await drive(
                 make_pipeline(self.source, segments, self.model, plan, open_sink(out)),
                 make_limits(options, self.source.rows),
-                make_window(options, plan, len(self.endpoints)),
+                make_window(options, plan.request_bytes, len(self.endpoints)),
                 transports,
                 lambda *_: None,
                 self.servers.watch,
