@@ -66,8 +66,8 @@ rows = segment_rows_auto(source.row_bytes(plan.columns) + prediction_row_bytes(o
 pipeline = make_pipeline(source, source.read(rows, plan.columns), model, plan, open_sink(out))
 done = asyncio.run(
     drive(
-        pipeline, make_limits(options, source.rows), make_window(options, plan.request_bytes, 1), [server],
-        lambda *_: None, lambda: None,
+        pipeline, make_limits(options, source.rows),
+        make_window(options, plan.request_bytes, 1), [server], lambda *_: None, lambda: None,
     )
 )
 # Not ru_maxrss: it also counts the process that started this one.
