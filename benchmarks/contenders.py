@@ -113,8 +113,8 @@ def in_process(threads: int, workload: Workload, given: argparse.Namespace) -> i
         parse_input_map,
     )
     from tritonbulk.contract.schema import InputTensor  # noqa: PLC0415
+    from tritonbulk.jobrun import part_writer, scratch_job  # noqa: PLC0415
     from tritonbulk.options import SEGMENT_ROWS  # noqa: PLC0415
-    from tritonbulk.sink import open_sink  # noqa: PLC0415
     from tritonbulk.source import open_source  # noqa: PLC0415
 
     options = onnxruntime.SessionOptions()
@@ -123,7 +123,7 @@ def in_process(threads: int, workload: Workload, given: argparse.Namespace) -> i
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     model = Path(given.repository, workload.name, "1", "model.onnx")
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    source, sink = open_source([given.file]), open_sink(Path(given.out))
+    source, write = open_source([given.file]), part_writer(scratch_job(Path(given.out)), ["id"])
     fp32 = datatype("FP32")
     (x,) = bind_inputs(
         [InputTensor("x", fp32, (workload.width,))],
@@ -145,7 +145,7 @@ def in_process(threads: int, workload: Workload, given: argparse.Namespace) -> i
                 done.put(begin, session.run(["y"], {"x": values}))
             if writing is not None:
                 writing.result()
-            writing = writer.submit(sink.write, segment.index, batch.select(["id"]), done)
+            writing = writer.submit(write, segment, batch, done)
             rows += segment.rows
         if writing is not None:
             writing.result()

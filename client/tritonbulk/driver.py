@@ -43,6 +43,9 @@ from tritonbulk.transport import AttemptFailedError, Transport
 ATTEMPT_TIMEOUT_S = 300.0
 """Deadline of one attempt; a server that is slower than this is taken for silent."""
 
+STOP_GRACE_S = 20.0
+"""How long a run that was asked to stop goes on with the segments that it has read."""
+
 WATCH_S = 1.0
 """Pause between two looks at the embedded server."""
 
@@ -71,7 +74,12 @@ class _Written:
     segment: int
 
 
-_Event = _Read | _Answered | _Failed | _Written
+@dataclass(frozen=True, slots=True)
+class _StopAsked:
+    pass
+
+
+_Event = _Read | _Answered | _Failed | _Written | _StopAsked
 
 
 @dataclass(slots=True)
@@ -91,8 +99,12 @@ async def drive(
     transports: Sequence[Transport],
     observe: Callable[[int, int], None],
     watch: Callable[[], None],
+    stop: asyncio.Event | None = None,
 ) -> Driven:
     """Score every segment of a pipeline and return what was done, once all is committed.
+
+    When ``stop`` is set no further segment is read; those in memory are finished and committed
+    within `STOP_GRACE_S`, and what is not finished then is dropped.
 
     Args:
         pipeline: what to score.
@@ -101,6 +113,7 @@ async def drive(
         transports: one an endpoint, at least one.
         observe: called with (rows scored, rows failed) so far, after each answer.
         watch: called every `WATCH_S` seconds; raises if the run cannot go on.
+        stop: asks the run to end early.
 
     Raises:
         TritonbulkError: what stopped the run, as a single error; segments that were complete by
@@ -109,11 +122,13 @@ async def drive(
     try:
         async with asyncio.TaskGroup() as tasks:
             watcher = tasks.create_task(_watch(watch))
-            driven = await _Driver(pipeline, limits, window, transports, tasks, observe).run()
+            driver = _Driver(pipeline, limits, window, transports, tasks, observe)
+            stopper = tasks.create_task(driver.stop_when(stop or asyncio.Event()))
+            driven = await driver.run()
             watcher.cancel()
+            stopper.cancel()
     except BaseExceptionGroup as group:
         raise _first(group) from None
-    pipeline.close()
     return driven
 
 
@@ -191,7 +206,14 @@ class _Driver:
         self._open: dict[int, _Open] = {}
         self._reading = False
         self._exhausted = False
+        self._stop_s: float | None = None
         self._rows_filtered = 0
+        self._works: set[asyncio.Task[None]] = set()
+
+    async def stop_when(self, asked: asyncio.Event) -> None:
+        """Wait until the run is asked to stop, and tell it."""
+        await asked.wait()
+        self._events.put_nowait(_StopAsked())
 
     async def run(self) -> Driven:
         with (
@@ -199,6 +221,9 @@ class _Driver:
             ThreadPoolExecutor(1, "tritonbulk-write") as writer,
         ):
             while not (self._exhausted and not self._open):
+                if self._stop_s is not None and self._clock() >= self._stop_s:
+                    await self._drop()
+                    break
                 if self._may_read():
                     self._reading = True
                     self._report(self._read, reader)
@@ -213,7 +238,14 @@ class _Driver:
             self._rows_filtered,
             done.attempts,
             done.in_flight_max,
+            stopped=self._stop_s is not None,
         )
+
+    async def _drop(self) -> None:
+        """Give up what is under way; what a thread has begun to write it writes to its end."""
+        for work in self._works:
+            work.cancel()
+        await asyncio.gather(*self._works, return_exceptions=True)
 
     def _may_read(self) -> bool:
         if self._reading or self._exhausted:
@@ -222,12 +254,12 @@ class _Driver:
         return may_open(sizes, is_hungry=self._dispatch.hungry)
 
     async def _next_event(self) -> _Event | None:
-        """Return the next event, or None when the dispatcher wants to be woken before one."""
-        wake_s = self._dispatch.wake_s
-        if wake_s is None:
+        """Return the next event, or None when something is to be done before one comes."""
+        wakes_s = [at for at in (self._dispatch.wake_s, self._stop_s) if at is not None]
+        if not wakes_s:
             return await self._events.get()
         try:
-            async with asyncio.timeout_at(wake_s):
+            async with asyncio.timeout_at(min(wakes_s)):
                 return await self._events.get()
         except TimeoutError:
             return None
@@ -236,6 +268,10 @@ class _Driver:
         match event:
             case _Read(None):
                 self._reading, self._exhausted = False, True
+            case _Read() if self._stop_s is not None:
+                self._reading = False
+            case _StopAsked():
+                self._exhausted, self._stop_s = True, self._clock() + STOP_GRACE_S
             case _Read((segment, rows)):
                 self._reading = False
                 self._take_on(segment, rows, writer)
@@ -288,7 +324,9 @@ class _Driver:
         async def run() -> None:
             self._events.put_nowait(await work(*given))
 
-        self._tasks.create_task(run())
+        task = self._tasks.create_task(run())
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
 
     async def _read(self, reader: ThreadPoolExecutor) -> _Event:
         segments = self._pipeline.segments
@@ -296,6 +334,7 @@ class _Driver:
         return _Read(await loop.run_in_executor(reader, lambda: next(segments, None)))
 
     async def _write(self, done: _Open, writer: ThreadPoolExecutor) -> _Event:
+        await self._pipeline.confirm()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(
             writer, self._pipeline.write, done.segment, done.rows, done.predictions

@@ -30,6 +30,9 @@ DEFAULT_REPOSITORY = Path("model_repository")
 TransportName = Literal["auto", "unary", "stream", "shm"]
 """What may carry the requests; see ``docs/transports.md``."""
 
+SINGLE_FILE_FORMATS = (".csv", ".jsonl", ".parquet")
+"""Extensions that a single file may have."""
+
 
 def is_loopback(address: str) -> bool:
     """Return whether a gRPC target names this machine itself, by its text alone."""
@@ -50,7 +53,7 @@ class ScoreOptions:
         inputs: files, folders, patterns (``*``, ``**``, ``?``, ``[…]``) or URIs of these, in output
             order.
         model: the model's name on the server.
-        out: output folder; made if missing.
+        out: output folder, made if missing, or the URI of a prefix of an object store.
         endpoints: ``host:port`` of running servers; empty starts the embedded server.
         repository: explicit model repository, for the embedded server and as a source of the
             contract; None means `DEFAULT_REPOSITORY` for the embedded server and no contract.
@@ -76,11 +79,17 @@ class ScoreOptions:
         transport: what carries the requests; "auto" chooses by the model and the servers.
         trust_shared_memory: whether servers at ``endpoints``, all on this machine, may be given
             memory of this process to read and write.
+        fresh: refuse an output that holds anything; else an unfinished job there is continued.
+        only_new: score those inputs alone that the finished jobs in the output do not hold.
+        strict_inputs: tell inputs apart by all of their bytes, not by time and ends.
+        single_writer: look before each put, for object stores that cannot create only.
+        single_file: local file to write all rows to once the job is finished; its extension
+            (.csv, .jsonl, .parquet) tells the format; None writes none.
     """
 
     inputs: tuple[str, ...]
     model: str
-    out: Path
+    out: Path | str
     endpoints: tuple[str, ...] = ()
     repository: Path | None = None
     model_version: str | None = None
@@ -100,6 +109,11 @@ class ScoreOptions:
     cpu: bool = False
     transport: TransportName = "auto"
     trust_shared_memory: bool = False
+    fresh: bool = False
+    only_new: bool = False
+    strict_inputs: bool = False
+    single_writer: bool = False
+    single_file: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.
@@ -138,7 +152,19 @@ class ScoreOptions:
             raise OptionError(
                 f"--max-failed-fraction is {self.failed_fraction_max}; give a share from 0 to 1"
             )
+        self._check_output()
         self._check_transport()
+
+    def _check_output(self) -> None:
+        if self.only_new and (self.fresh or self.limit_rows is not None):
+            raise OptionError(
+                "--only-new adds whole files to a finished job; leave --fresh and --limit out"
+            )
+        if self.single_file is not None and self.single_file.suffix not in SINGLE_FILE_FORMATS:
+            raise OptionError(
+                f"--single-file {self.single_file} has none of the extensions "
+                f"{', '.join(SINGLE_FILE_FORMATS)}, which tell its format"
+            )
 
     def _check_transport(self) -> None:
         if self.transport not in get_args(TransportName):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -20,16 +21,28 @@ from tritonbulk.dispatch import (
 )
 from tritonbulk.dispatch.limits import WINDOW_MAX_PER_ENDPOINT, WINDOW_START_PER_ENDPOINT
 from tritonbulk.driver import drive
-from tritonbulk.errors import InputError
+from tritonbulk.errors import InputError, StoppedError
+from tritonbulk.job.commit import OpenJob, look, open_job
+from tritonbulk.job.manifest import Manifest
+from tritonbulk.job.protocol import StandingJob, check_start
+from tritonbulk.job.stores.opening import open_store
+from tritonbulk.jobrun import (
+    JobInputs,
+    job_inputs,
+    make_spec,
+    missing_segments,
+    part_writer,
+    write_empty,
+)
 from tritonbulk.options import ScoreOptions
 from tritonbulk.pipeline import Driven, Pipeline
 from tritonbulk.plan import Plan, make_plan
 from tritonbulk.segments import Batch, Segment
-from tritonbulk.session import Servers, connect, read_contract, serve
-from tritonbulk.sink import Sink, check_output, open_sink
+from tritonbulk.session import Servers, confirmation, connect, read_contract, serve
 from tritonbulk.source import Source, open_source
 from tritonbulk.transport import (
     Carriage,
+    Endpoint,
     ServedModel,
     Transport,
     choose_carriage,
@@ -61,6 +74,11 @@ class ScoreResult:
         output: the output folder.
         rows_filtered: rows that were read and that ``where`` removed:
             ``rows_in - rows_scored``.
+        job: the job's fingerprint.
+        job_rows: rows in its output, those of earlier runs included.
+        job_rows_failed: of these, rows with an error.
+        segments: parts that this run made.
+        segments_before: parts that stood there when it began.
     """
 
     rows_in: int
@@ -79,6 +97,11 @@ class ScoreResult:
     transport: str
     output: str
     rows_filtered: int
+    job: str
+    job_rows: int
+    job_rows_failed: int
+    segments: int
+    segments_before: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,53 +120,144 @@ class Observer:
     advance: Callable[[int, int], None] = lambda *_: None
 
 
-async def run_score(options: ScoreOptions, observer: Observer | None = None) -> ScoreResult:
-    """Carry out one scoring run; see `score` for what it raises."""
+async def run_score(
+    options: ScoreOptions, observer: Observer | None = None, stop: asyncio.Event | None = None
+) -> ScoreResult:
+    """Carry out one scoring run; see `score` for what it raises.
+
+    Raises:
+        StoppedError: ``stop`` was set before the last segment was read; what is complete is
+            committed, and a run of the same job does the rest.
+    """
     observer = observer or Observer()
     watch = _Stopwatch()
     source = open_source(options.inputs, options.input_format, options.columns, options.where)
     contract = read_contract(options)
-    check_output(options.out)
+    store = open_store(options.out, is_single_writer=options.single_writer)
+    standing = await asyncio.to_thread(look, store)
+    check_start(standing, is_fresh=options.fresh)
+    inputs = await asyncio.to_thread(job_inputs, source, options, standing)
+    if inputs is None:
+        observer.say(f"no input is new: every file is in {store.name} already")
+        return _unneeded(options, standing.jobs[-1], watch)
+    await asyncio.to_thread(store.prepare)
     watch.pause()
     async with serve(options, observer.say) as servers:
         watch.resume()
         async with connect(servers, options, observer.say) as (endpoints, model):
             plan = make_plan(options, model, source.schema, contract, source.name)
-            if options.limit_rows is None and options.where is None:
-                _check_nulls(source, plan)
-            rows = _rows_expected(source, options)
-            observer.begin(rows)
-            carriage = make_carriage(options, plan, servers)
-            segments = source.read(
-                options.segment_rows or _segment_rows_auto(source, plan),
-                plan.columns,
-                options.limit_rows,
+            segment_rows = options.segment_rows or _segment_rows_auto(source, plan)
+            job = await asyncio.to_thread(
+                open_job,
+                store,
+                make_spec(options, inputs, model, plan, segment_rows),
+                standing,
+                observer.say,
+                is_fresh=options.fresh,
             )
-            pipeline = make_pipeline(source, segments, model, plan, open_sink(options.out))
-            async with open_transports(
-                carriage, endpoints, servers.shared_memory, observer.say
-            ) as transports:
-                driven = await drive(
-                    pipeline,
-                    make_limits(options, rows),
-                    make_window(options, len(endpoints)),
-                    transports,
-                    observer.advance,
-                    servers.watch,
-                )
-                transport = names_of(transports)
-            if not (driven.rows_ok or driven.rows_failed or driven.rows_filtered):
-                _write_empty(source, plan, open_sink(options.out))
+            if isinstance(job, StandingJob):
+                observer.say(f"this job is finished already; see {store.name}")
+                return _unneeded(options, job, watch)
+            run = _Run(options, observer, watch, servers, endpoints, model, plan, inputs, job, stop)
+            result = await run.carry_out(segment_rows)
         watch.pause()
-    return _result(options, model, plan, driven, watch, servers, transport)
+    return result
 
 
-def _write_empty(source: Source, plan: Plan, sink: Sink) -> None:
-    """Write one part without rows, so that whoever reads the output finds its columns."""
-    kept = pa.schema([source.schema.field(name) for name in plan.keep])
-    rows = pa.RecordBatch.from_pylist([], kept)
-    sink.write(0, rows, Predictions(0, plan.outputs, plan.names))
-    sink.close()
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run of a job, everything decided."""
+
+    options: ScoreOptions
+    observer: Observer
+    watch: _Stopwatch
+    servers: Servers
+    endpoints: list[Endpoint]
+    model: ServedModel
+    plan: Plan
+    inputs: JobInputs
+    job: OpenJob
+    stop: asyncio.Event | None
+
+    async def carry_out(self, segment_rows: int) -> ScoreResult:
+        """Score the missing segments, finish the job and return what was done."""
+        options, plan, source = self.options, self.plan, self.inputs.source
+        if options.limit_rows is None and options.where is None:
+            _check_nulls(source, plan)
+        before = len(self.job.parts)
+        if before:
+            self.observer.say(f"going on with a job of which {before} segments are done")
+        rows = self._rows_expected()
+        self.observer.begin(rows)
+        pipeline = make_pipeline(
+            source,
+            missing_segments(self.inputs, self.job, plan, segment_rows, options.limit_rows),
+            self.model,
+            plan,
+            part_writer(self.job, plan.keep),
+            confirmation(self.endpoints, self.model, options.max_outage_s),
+        )
+        carriage = make_carriage(options, plan, self.servers)
+        async with open_transports(
+            carriage, self.endpoints, self.servers.shared_memory, self.observer.say
+        ) as transports:
+            driven = await drive(
+                pipeline,
+                make_limits(options, rows),
+                make_window(options, len(self.endpoints)),
+                transports,
+                self.observer.advance,
+                self.servers.watch,
+                self.stop,
+            )
+            transport = names_of(transports)
+        if driven.stopped:
+            raise StoppedError(
+                f"stopped with {len(self.job.parts)} segments in {self.job.store.name}; the same "
+                "command goes on with the rest"
+            )
+        if not self.job.parts:
+            await asyncio.to_thread(write_empty, self.job, source, plan)
+        manifest, _ = await asyncio.to_thread(self.job.finish)
+        return self._result(driven, transport, manifest, before)
+
+    def _rows_expected(self) -> int | None:
+        """Return how many rows will be scored, None where only reading tells."""
+        rows = self.inputs.source.rows
+        if rows is None or self.options.where is not None:
+            return None
+        if self.options.limit_rows is not None:
+            rows = min(rows, self.options.limit_rows)
+        return rows - sum(part.statement.rows for part in self.job.parts.values())
+
+    def _result(
+        self, driven: Driven, transport: str, manifest: Manifest, before: int
+    ) -> ScoreResult:
+        rows_scored = driven.rows_ok + driven.rows_failed
+        seconds, cpu_s = self.watch.now()
+        return ScoreResult(
+            rows_in=rows_scored + driven.rows_filtered,
+            rows_scored=rows_scored,
+            rows_ok=driven.rows_ok,
+            rows_failed=driven.rows_failed,
+            seconds=round(seconds, 6),
+            rows_per_second=round(rows_scored / seconds, 1),
+            cpu_seconds_client=round(cpu_s, 6),
+            requests=driven.requests,
+            batch_rows=self.plan.batch_rows,
+            in_flight_max=driven.in_flight_max,
+            model=self.model.name,
+            model_version=self.model.version,
+            endpoints=self.servers.addresses,
+            transport=transport,
+            output=str(self.options.out),
+            rows_filtered=driven.rows_filtered,
+            job=self.job.file.fingerprint,
+            job_rows=manifest.rows,
+            job_rows_failed=manifest.rows_failed,
+            segments=len(manifest.parts) - before,
+            segments_before=before,
+        )
 
 
 def make_pipeline(
@@ -151,9 +265,13 @@ def make_pipeline(
     segments: Iterator[tuple[Segment, pa.RecordBatch]],
     model: ServedModel,
     plan: Plan,
-    sink: Sink,
+    write: Callable[[Segment, pa.RecordBatch, Predictions], object],
+    confirm: Callable[[], Awaitable[None]],
 ) -> Pipeline:
-    """Return the pipeline that scores ``segments`` of ``source`` into ``sink`` by ``plan``."""
+    """Return the pipeline that scores ``segments`` of ``source`` by ``plan``.
+
+    ``write`` and ``confirm`` are as in `Pipeline`.
+    """
 
     def name_rows(segment: Segment, batch: Batch) -> str:
         name, begin = source.files[segment.file_index].name, batch.row_begin
@@ -175,22 +293,13 @@ def make_pipeline(
         names=plan.names,
         batch_rows=plan.batch_rows,
         row_bytes_out=row_bytes(plan.outputs),
-        write=lambda segment, rows, done: sink.write(
-            segment.index, rows.select(plan.keep), done, segment.rows_filtered
-        ),
-        close=sink.close,
+        confirm=confirm,
+        write=write,
     )
 
 
 def _segment_rows_auto(source: Source, plan: Plan) -> int:
     return segment_rows_auto(source.row_bytes(plan.columns) + row_bytes(plan.outputs))
-
-
-def _rows_expected(source: Source, options: ScoreOptions) -> int | None:
-    """Return how many rows will be scored, None where only reading tells."""
-    if source.rows is None or options.where is not None:
-        return None
-    return source.rows if options.limit_rows is None else min(source.rows, options.limit_rows)
 
 
 def make_limits(options: ScoreOptions, rows: int | None) -> Limits:
@@ -249,33 +358,33 @@ def _check_nulls(source: Source, plan: Plan) -> None:
             )
 
 
-def _result(
-    options: ScoreOptions,
-    model: ServedModel,
-    plan: Plan,
-    driven: Driven,
-    watch: _Stopwatch,
-    servers: Servers,
-    transport: str,
-) -> ScoreResult:
-    rows_scored = driven.rows_ok + driven.rows_failed
+def _unneeded(options: ScoreOptions, job: StandingJob, watch: _Stopwatch) -> ScoreResult:
+    """Return the result of a run that found its job finished."""
+    assert job.manifest is not None, "only a finished job needs no run"
+    watch.pause()
+    model = job.file.spec["model"]
     return ScoreResult(
-        rows_in=rows_scored + driven.rows_filtered,
-        rows_scored=rows_scored,
-        rows_ok=driven.rows_ok,
-        rows_failed=driven.rows_failed,
+        rows_in=0,
+        rows_scored=0,
+        rows_ok=0,
+        rows_failed=0,
         seconds=round(watch.wall_s, 6),
-        rows_per_second=round(rows_scored / watch.wall_s, 1),
+        rows_per_second=0.0,
         cpu_seconds_client=round(watch.cpu_s, 6),
-        requests=driven.requests,
-        batch_rows=plan.batch_rows,
-        in_flight_max=driven.in_flight_max,
-        model=model.name,
-        model_version=model.version,
-        endpoints=servers.addresses,
-        transport=transport,
+        requests=0,
+        batch_rows=job.file.spec["batch_rows"],
+        in_flight_max=0,
+        model=model["name"],
+        model_version=model["version"],
+        endpoints=(),
+        transport="",
         output=str(options.out),
-        rows_filtered=driven.rows_filtered,
+        rows_filtered=0,
+        job=job.file.fingerprint,
+        job_rows=job.manifest.rows,
+        job_rows_failed=job.manifest.rows_failed,
+        segments=0,
+        segments_before=len(job.manifest.parts),
     )
 
 
@@ -290,6 +399,13 @@ class _Stopwatch:
     def resume(self) -> None:
         self._wall_began_s = time.perf_counter()
         self._cpu_began_s = time.process_time()
+
+    def now(self) -> tuple[float, float]:
+        """Return wall and CPU seconds so far; it must be running."""
+        return (
+            self.wall_s + time.perf_counter() - self._wall_began_s,
+            self.cpu_s + time.process_time() - self._cpu_began_s,
+        )
 
     def pause(self) -> None:
         self.wall_s += time.perf_counter() - self._wall_began_s

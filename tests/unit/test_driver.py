@@ -37,7 +37,7 @@ class Run:
         self.segment_rows = segment_rows
         self.batch_rows = batch_rows
         self.open_seen = []  # segments in memory whenever one is written
-        self.closed = False
+        self.confirmed = 0
 
     def segments(self):
         for begin in range(0, self.rows, self.segment_rows):
@@ -50,8 +50,8 @@ class Run:
         assert segment.index not in self.parts, "a segment is written once"
         self.parts[segment.index] = [array.to_pylist() for _, array in predictions.to_columns()]
 
-    def close(self):
-        self.closed = True
+    async def confirm(self):
+        self.confirmed += 1
 
     def drive(self, *transports, in_flight=4, watch=lambda: None, **limits):
         pipeline = Pipeline(
@@ -64,8 +64,8 @@ class Run:
             names=("y",),
             batch_rows=self.batch_rows,
             row_bytes_out=4,
+            confirm=self.confirm,
             write=self.write,
-            close=self.close,
         )
         bounds = Limits(**{"max_outage_s": 60.0, "failed_rows_max": 10, **limits})
         observe = lambda ok, failed: self.progress.append(ok + failed)  # noqa: E731
@@ -86,7 +86,7 @@ def test_every_row_is_scored_once_in_order():
     assert server.in_flight_max == done.in_flight_max == 4
     assert run.progress == sorted(run.progress)
     assert run.progress[-1] == 1000
-    assert run.closed
+    assert run.confirmed == len(run.parts) == 10
 
 
 def test_refused_requests_are_sent_again():
@@ -226,7 +226,6 @@ def test_a_sink_that_fails_stops_the_run_with_its_own_error():
     run.write = write
     with pytest.raises(SinkError, match="disk is full"):
         run.drive(ScriptedTransport(double))
-    assert not run.closed
 
 
 def test_a_dead_embedded_server_stops_the_run(monkeypatch):

@@ -3,6 +3,7 @@
 import errno
 import os
 import threading
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,6 @@ def s3():
 
 @pytest.fixture
 def bucket(s3, monkeypatch, request):
-    import urllib.request
-
     for name, value in {
         "AWS_ENDPOINT_URL": s3,
         "AWS_ACCESS_KEY_ID": "canary-key",
@@ -159,7 +158,7 @@ def test_a_part_is_synced_before_it_is_seen_and_its_folder_after(tmp_path, monke
     fsync, link = os.fsync, Path.hardlink_to
 
     def spy_sync(handle):
-        calls.append(("sync", Path(os.readlink(f"/proc/self/fd/{handle}")).parent.name))
+        calls.append(("sync", Path(f"/proc/self/fd/{handle}").readlink().parent.name))
         fsync(handle)
 
     def spy_link(path, target):

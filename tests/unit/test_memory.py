@@ -39,8 +39,8 @@ from tritonbulk.dispatch import segment_rows_auto
 from tritonbulk.driver import drive
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
-from tritonbulk.scoring import make_job, make_limits, make_window
-from tritonbulk.sink import open_sink
+from tritonbulk.jobrun import part_writer, scratch_job
+from tritonbulk.scoring import make_limits, make_pipeline, make_window
 from tritonbulk.source import open_source
 from tritonbulk.testing import ScriptedTransport
 from tritonbulk.transport import ServedModel
@@ -59,10 +59,13 @@ source = open_source(options.inputs)
 model = ServedModel("m", "1", 1024, inputs, outputs, None)
 plan = make_plan(options, model, source.schema, None, source.name)
 rows = segment_rows_auto(source.row_bytes(plan.columns) + row_bytes(outputs))
-job = make_job(source, source.read(rows, plan.columns), model, plan, open_sink(out))
+async def confirm():
+    pass
+write = part_writer(scratch_job(out), plan.keep)
+pipeline = make_pipeline(source, source.read(rows, plan.columns), model, plan, write, confirm)
 done = asyncio.run(
     drive(
-        job, make_limits(options, source.rows), make_window(options, 1), [server],
+        pipeline, make_limits(options, source.rows), make_window(options, 1), [server],
         lambda *_: None, lambda: None,
     )
 )

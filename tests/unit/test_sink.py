@@ -1,7 +1,6 @@
-"""Sink: durable parts that replace nothing."""
+"""Sink: a part's bytes, and its schema."""
 
-import errno
-from pathlib import Path
+import io
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +9,8 @@ import pytest
 
 from tritonbulk.codec import Predictions
 from tritonbulk.contract import OutputTensor, datatype
-from tritonbulk.errors import OptionError, OutputError, SinkError
-from tritonbulk.sink import check_output, open_sink, output_schema
+from tritonbulk.errors import OptionError
+from tritonbulk.sink import output_schema, write_part
 
 Y = OutputTensor("y", datatype("FP32"), (1,))
 
@@ -26,73 +25,46 @@ def kept(ids):
     return pa.record_batch({"id": pa.array(ids, pa.int64())})
 
 
-def test_a_part_has_kept_columns_predictions_status_and_error(tmp_path):
-    sink = open_sink(tmp_path / "out")
-    part = sink.write(3, kept([1, 2]), predictions([0.5, 0.25]))
-    sink.close()
-    assert part.name == "part-00000003.parquet"
-    table = pq.read_table(part, page_checksum_verification=True)
+def written(rows, done, footer=()):
+    file = io.BytesIO()
+    write_part(file, rows, done, dict(footer))
+    return file.getvalue()
+
+
+def test_a_part_has_kept_columns_predictions_status_and_error():
+    data = written(kept([1, 2]), predictions([0.5, 0.25]), {"k": "v"}.items())
+    table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
     assert table.to_pydict() == {
         "id": [1, 2],
         "y": [0.5, 0.25],
         "_tritonbulk_status": [0, 0],
         "_tritonbulk_error": [None, None],
     }
-    assert table.schema == output_schema([pa.field("id", pa.int64())], [Y], ["y"])
-    assert [p.name for p in (tmp_path / "out").iterdir() if p.is_file()] == [part.name]
-    assert not (tmp_path / "out" / "_tritonbulk" / "tmp").exists()
+    assert table.schema.equals(output_schema([pa.field("id", pa.int64())], [Y], ["y"]))
+    assert pq.read_metadata(pa.BufferReader(data)).metadata[b"k"] == b"v"
 
 
-def test_a_part_tells_how_many_rows_the_filter_removed(tmp_path):
-    sink = open_sink(tmp_path)
-    some = sink.write(0, kept([1]), predictions([1.0]), rows_filtered=41)
-    nothing = sink.write(1, kept([]), predictions([]), rows_filtered=42)
-    assert pq.read_schema(some).metadata[b"tritonbulk.rows_filtered"] == b"41"
-    assert pq.read_schema(nothing).metadata[b"tritonbulk.rows_filtered"] == b"42"
-    assert pq.read_table(nothing).num_rows == 0
+def test_the_same_rows_give_the_same_bytes_however_they_were_read():
+    whole, cut = kept(range(100)), pa.concat_batches([kept(range(40)), kept(range(40, 100))])
+    done = [predictions(np.arange(100)) for _ in range(3)]
+    first = written(whole, done[0])
+    assert first == written(cut, done[1])
+    assert first == written(kept(range(-5, 100)).slice(5), done[2])
 
 
-def test_a_part_never_replaces_another(tmp_path):
-    sink = open_sink(tmp_path)
-    part = sink.write(0, kept([1]), predictions([1.0]))
-    before = part.read_bytes()
-    with pytest.raises(SinkError, match="appeared while"):
-        sink.write(0, kept([2]), predictions([2.0]))
-    assert part.read_bytes() == before
-    assert list((tmp_path / "_tritonbulk" / "tmp").iterdir()) == []
+def test_damage_in_a_page_is_noticed_by_readers():
+    data = bytearray(written(kept(range(1000)), predictions(np.random.default_rng(1).random(1000))))
+    data[len(data) // 2] ^= 1
+    with pytest.raises(OSError, match="CRC"):
+        pq.read_table(pa.BufferReader(bytes(data)), page_checksum_verification=True)
 
 
-def test_a_file_system_without_hard_links_does_as_well(tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr(Path, "hardlink_to", refuse)
-    sink = open_sink(tmp_path)
-    part = sink.write(0, kept([1]), predictions([1.0]))
-    before = part.read_bytes()
-    with pytest.raises(SinkError, match="appeared while"):
-        sink.write(0, kept([2]), predictions([2.0]))
-    assert part.read_bytes() == before
-    sink.close()
-    assert not (tmp_path / "_tritonbulk" / "tmp").exists()
-
-
-def test_nothing_may_be_kept(tmp_path):
-    part = open_sink(tmp_path).write(0, kept([1, 2]).select([]), predictions([1.0, 2.0]))
-    assert pq.read_table(part).column_names == ["y", "_tritonbulk_status", "_tritonbulk_error"]
-    assert pq.read_table(part).num_rows == 2
-
-
-def test_an_occupied_output_is_refused_and_left_alone(tmp_path):
-    (tmp_path / "part-00000000.parquet").write_text("mine")
-    with pytest.raises(OutputError, match="already holds parts"):
-        check_output(tmp_path)
-    with pytest.raises(OutputError, match="already holds parts"):
-        open_sink(tmp_path)
-    assert [p.name for p in tmp_path.iterdir()] == ["part-00000000.parquet"]
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="is a file"):
-        check_output(tmp_path / "file")
+def test_nothing_may_be_kept():
+    table = pq.read_table(
+        pa.BufferReader(written(kept([1, 2]).select([]), predictions([1.0, 2.0])))
+    )
+    assert table.column_names == ["y", "_tritonbulk_status", "_tritonbulk_error"]
+    assert table.num_rows == 2
 
 
 def test_two_columns_of_one_name_are_refused():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import re
+import shlex
+import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +15,8 @@ import click
 
 from tritonbulk.cli.common import model_options, number_or_auto, parse_model_options, parse_names
 from tritonbulk.cli.progress import RowProgress
+from tritonbulk.cli.stopping import run_stoppable
+from tritonbulk.errors import StoppedError
 from tritonbulk.options import MAX_OUTAGE_S, SEGMENT_ROWS, Format, ScoreOptions
 from tritonbulk.scoring import Observer, ScoreResult, run_score
 
@@ -24,7 +29,30 @@ from tritonbulk.scoring import Observer, ScoreResult, run_score
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @model_options
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Output folder, without parts."
+    "--out",
+    required=True,
+    help="Output folder, or a URI such as s3://bucket/prefix; a job begun there is continued.",
+)
+@click.option(
+    "--resume/--fresh",
+    default=True,
+    help="Go on with an unfinished job of the same inputs, model and options, or refuse an output "
+    "that holds anything.  [default: resume]",
+)
+@click.option("--only-new", is_flag=True, help="Score only files that are new since the last job.")
+@click.option(
+    "--strict-inputs", is_flag=True, help="Tell inputs apart by all of their bytes; reads them all."
+)
+@click.option(
+    "--single-writer",
+    is_flag=True,
+    help="For object stores that cannot create only: no other run writes there.",
+)
+@click.option(
+    "--single-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="When finished, write all rows to one local .csv, .jsonl or .parquet file as well.",
 )
 @click.option(
     "--format",
@@ -89,7 +117,7 @@ def command(**given: Any) -> int:
     Without --endpoint the embedded Triton server is started on --repository and stopped after.
 
     Exit codes: 0 all rows ok, 1 finished with failed rows, 2 wrong use, 3 server, I/O or outage,
-    4 stopped by a failure limit.
+    4 stopped by a failure limit, 130 or 143 stopped by a signal.
     """
     options = ScoreOptions(
         inputs=given["inputs"],
@@ -104,14 +132,30 @@ def command(**given: Any) -> int:
         max_outage_s=given["max_outage"],
         failed_fraction_max=given["max_failed_fraction"],
         limit_rows=given["limit"],
+        fresh=not given["resume"],
+        only_new=given["only_new"],
+        strict_inputs=given["strict_inputs"],
+        single_writer=given["single_writer"],
+        single_file=given["single_file"],
     )
-    with RowProgress() as progress:
-        observer = Observer(progress.say, progress.begin, progress.advance)
-        result = asyncio.run(run_score(options, observer))
+    try:
+        with RowProgress() as progress:
+            observer = Observer(progress.say, progress.begin, progress.advance)
+            result = run_stoppable(partial(run_score, options), observer)
+    except StoppedError:
+        click.echo(f"to go on: {_same_command()}", err=True)
+        raise
     _print_summary(result)
     if given["as_json"]:
         click.echo(json.dumps(asdict(result)))
-    return 1 if result.rows_failed else 0
+    return 1 if result.job_rows_failed else 0
+
+
+def _same_command() -> str:
+    """Return the command that goes on with this run, without what is secret in its addresses."""
+    words = [word for word in sys.argv[1:] if word != "--fresh"]
+    hidden = [re.sub(r"(://)[^/@]*@|(://[^?]*)\?.*", r"\1\2", word) for word in words]
+    return shlex.join(["tritonbulk", *hidden])
 
 
 def _print_summary(result: ScoreResult) -> None:
@@ -125,5 +169,10 @@ def _print_summary(result: ScoreResult) -> None:
         f"{result.in_flight_max} in flight, {result.cpu_seconds_client:.2f} CPU-seconds here\n"
         f"output: {result.output}"
     )
-    if result.rows_failed:
+    if result.segments_before:
+        click.echo(
+            f"the job holds {result.job_rows:,} rows in all, {result.job_rows_failed:,} failed; "
+            f"{result.segments_before:,} parts were there before"
+        )
+    if result.job_rows_failed:
         click.echo("failed rows stand in the output; select them by _tritonbulk_status <> 0")

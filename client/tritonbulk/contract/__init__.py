@@ -21,6 +21,7 @@ from tritonbulk.contract.schema import (
     Contract,
     InputTensor,
     OutputTensor,
+    tensors_to_plain,
 )
 from tritonbulk.contract.sizes import row_bytes
 
@@ -41,4 +42,5 @@ __all__ = [
     "gather_texts",
     "parse_input_map",
     "row_bytes",
+    "tensors_to_plain",
 ]

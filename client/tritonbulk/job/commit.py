@@ -167,6 +167,7 @@ def open_job(
     """
     decided = start(standing, spec, is_fresh=is_fresh)
     if decided is Start.FINISHED:
+        store.tidy()
         return next(job for job in standing.jobs if job.file.fingerprint == spec.fingerprint)
     increment = len(standing.jobs) - (decided is Start.CONTINUE)
     asked = JobFile(spec.to_plain(), spec.fingerprint, version("tritonbulk"))

@@ -75,19 +75,8 @@ def start(standing: Standing, asked: JobSpec, *, is_fresh: bool) -> Start:
     Raises:
         OutputError: something else stands there; says what differs. A retry does not help.
     """
-    occupied = bool(standing.jobs or standing.parts)
-    if is_fresh and occupied:
-        raise OutputError(
-            f"--fresh wants an empty output, and {standing.name} holds "
-            f"{'a job' if standing.jobs else 'parts'}; nothing was deleted, so empty it or give "
-            "another --out"
-        )
+    check_start(standing, is_fresh=is_fresh)
     if not standing.jobs:
-        if occupied:
-            raise OutputError(
-                f"{standing.name} holds parts but no job ({OWN_FOLDER}/job.json), so nothing tells "
-                "what they are; remove them or give another --out"
-            )
         return Start.CREATE
     for job in standing.jobs:
         if job.file.fingerprint == asked.fingerprint:
@@ -97,6 +86,25 @@ def start(standing: Standing, asked: JobSpec, *, is_fresh: bool) -> Start:
         check_increment(standing, asked)
         return Start.CREATE
     raise _refusal(standing.name, difference(last.file.spec, asked.to_plain()))
+
+
+def check_start(standing: Standing, *, is_fresh: bool) -> None:
+    """Check what can be told before the job is known.
+
+    Raises:
+        OutputError: parts without a job stand there, or anything where nothing should; no retry.
+    """
+    if is_fresh and (standing.jobs or standing.parts):
+        raise OutputError(
+            f"--fresh wants an empty output, and {standing.name} holds "
+            f"{'a job' if standing.jobs else 'parts'}; nothing was deleted, so empty it or give "
+            "another --out"
+        )
+    if standing.parts and not standing.jobs:
+        raise OutputError(
+            f"{standing.name} holds parts but no job ({OWN_FOLDER}/job.json), so nothing tells "
+            "what they are; remove them or give another --out"
+        )
 
 
 def follows(last: StandingJob) -> Follows:

@@ -13,7 +13,7 @@ from pyarrow import ipc
 
 from tritonbulk.errors import InputError
 from tritonbulk.source.columns import fixed_bytes, measure
-from tritonbulk.source.reader import Description, InputFile, opening, reading
+from tritonbulk.source.reader import Description, InputFile, opening, reading, skip
 
 _FILE_MAGIC = b"ARROW1"
 _FEATHER_1_MAGIC = b"FEA1"
@@ -32,7 +32,12 @@ def describe(file: InputFile, like: pa.Schema | None) -> Description:  # noqa: A
     return Description(schema.remove_metadata(), rows, sizes)
 
 
-def read(file: InputFile, schema: pa.Schema, block_rows: int) -> Iterator[pa.RecordBatch]:  # noqa: ARG001
+def read(
+    file: InputFile,
+    schema: pa.Schema,
+    block_rows: int,  # noqa: ARG001
+    row_begin: int = 0,
+) -> Iterator[pa.RecordBatch]:
     """See `tritonbulk.source.reader.Reader.read`."""
     with _opened(file) as whole:
         positions = sorted(whole.schema.get_field_index(name) for name in schema.names)
@@ -42,7 +47,7 @@ def read(file: InputFile, schema: pa.Schema, block_rows: int) -> Iterator[pa.Rec
             "are scored"
         )
     with _opened(file, positions) as opened, reading(file):
-        yield from _batches(opened)
+        yield from skip(_batches(opened), row_begin)
 
 
 def _batches(opened: ipc.RecordBatchReader | ipc.RecordBatchFileReader) -> Iterator[pa.RecordBatch]:

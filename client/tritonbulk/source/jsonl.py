@@ -16,7 +16,7 @@ import pyarrow.json as pajson
 
 from tritonbulk.errors import InputError
 from tritonbulk.source.columns import measure
-from tritonbulk.source.reader import Description, InputFile, cause, opening, reading
+from tritonbulk.source.reader import Description, InputFile, cause, opening, reading, skip
 
 BLOCK_BYTES = 4 * 2**20
 """Bytes parsed at a time; a longer line makes a block of its own."""
@@ -47,14 +47,23 @@ def describe(file: InputFile, like: pa.Schema | None) -> Description:
     return Description(rows.schema, None, measure(rows))
 
 
-def read(file: InputFile, schema: pa.Schema, block_rows: int) -> Iterator[pa.RecordBatch]:  # noqa: ARG001
+def read(
+    file: InputFile,
+    schema: pa.Schema,
+    block_rows: int,  # noqa: ARG001
+    row_begin: int = 0,
+) -> Iterator[pa.RecordBatch]:
     """See `tritonbulk.source.reader.Reader.read`."""
-    row_begin = 0
     with reading(file), file.open_stream() as stream:
-        for block in _blocks(file, stream):
-            rows = _parse(file, block, schema, row_begin)
-            yield rows
-            row_begin += len(rows)
+        yield from skip(_rows(file, stream, schema), row_begin)
+
+
+def _rows(file: InputFile, stream: pa.NativeFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    row_begin = 0
+    for block in _blocks(file, stream):
+        rows = _parse(file, block, schema, row_begin)
+        yield rows
+        row_begin += len(rows)
 
 
 def _blocks(file: InputFile, stream: pa.NativeFile) -> Iterator[bytes]:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from tritonbulk.errors import InputError
 from tritonbulk.source.columns import fixed_bytes, measure
-from tritonbulk.source.reader import Description, InputFile, opening, reading
+from tritonbulk.source.reader import Description, InputFile, opening, reading, skip
 
 COLUMN_BUFFER_BYTES = 64 * 2**10
 """Bytes read at a time of one column."""
@@ -44,12 +44,26 @@ def describe(file: InputFile, like: pa.Schema | None) -> Description:  # noqa: A
         )
 
 
-def read(file: InputFile, schema: pa.Schema, block_rows: int) -> Iterator[pa.RecordBatch]:
+def read(
+    file: InputFile, schema: pa.Schema, block_rows: int, row_begin: int = 0
+) -> Iterator[pa.RecordBatch]:
     """See `tritonbulk.source.reader.Reader.read`."""
     with _opened(file, columns=len(schema)) as parquet, reading(file):
+        groups, inside = _groups_from(parquet.metadata, row_begin)
         # Threads inside the reader would fight the server for the cores and gain nothing
         # measurable; reading ahead happens one level up.
-        yield from parquet.iter_batches(block_rows, columns=schema.names, use_threads=False)
+        blocks = parquet.iter_batches(block_rows, groups, columns=schema.names, use_threads=False)
+        yield from skip(blocks, inside)
+
+
+def _groups_from(metadata: pq.FileMetaData, row_begin: int) -> tuple[list[int], int]:
+    """Return the row groups from that of ``row_begin`` on, and its position in the first."""
+    for group in range(metadata.num_row_groups):
+        rows = metadata.row_group(group).num_rows
+        if row_begin < rows:
+            return list(range(group, metadata.num_row_groups)), row_begin
+        row_begin -= rows
+    return [], 0
 
 
 def null_counts(file: InputFile, columns: Sequence[str]) -> dict[str, int]:

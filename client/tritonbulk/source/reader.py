@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -78,18 +78,29 @@ class Reader(Protocol):
             InputError: it cannot be read as this format; a retry does not help.
         """
 
-    def read(self, file: InputFile, schema: pa.Schema, block_rows: int) -> Iterator[pa.RecordBatch]:
-        """Yield all rows in order, in blocks of the columns that ``schema`` names, in any order.
+    def read(
+        self, file: InputFile, schema: pa.Schema, block_rows: int, row_begin: int = 0
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the rows in order, in blocks of the columns that ``schema`` names, in any order.
 
         Args:
             file: to read.
             schema: the columns, with their types where the format has none of its own.
             block_rows: rows a block, where the format lets them be chosen.
+            row_begin: rows before it are left out, unread where the format allows.
 
         Raises:
             InputError: the file is not what it claims to be; a retry does not help.
             SourceError: reading failed; a retry may help.
         """
+
+
+def skip(blocks: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield ``blocks`` without their first ``rows`` rows."""
+    for block in blocks:
+        if rows < len(block):
+            yield block.slice(rows)
+        rows -= min(len(block), rows)
 
 
 @contextlib.contextmanager

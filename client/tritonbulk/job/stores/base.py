@@ -16,12 +16,11 @@ class Store(Protocol):
     """Named runs of bytes under one prefix; names are relative, with ``/``.
 
     Every method blocks, within limits of its own, and may be called from several threads.
-
-    Attributes:
-        name: of the prefix, for people, without credentials.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Name of the prefix, for people, without credentials."""
 
     def prepare(self) -> None:
         """Make the prefix ready, and check that what `create` promises is kept there.

@@ -13,7 +13,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,11 +29,11 @@ class LocalStore:
     """A folder; see `tritonbulk.job.stores.base.Store` for the methods."""
 
     folder: Path
-    name: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Name the store after its folder."""
-        object.__setattr__(self, "name", str(self.folder))
+    @property
+    def name(self) -> str:
+        """See `Store.name`."""
+        return str(self.folder)
 
     def prepare(self) -> None:
         """Make the folder, and make durable what a crashed run may only have made visible."""
