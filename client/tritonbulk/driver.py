@@ -43,9 +43,6 @@ from tritonbulk.transport import AttemptFailedError, Transport
 ATTEMPT_TIMEOUT_S = 300.0
 """Deadline of one attempt; a server that is slower than this is taken for silent."""
 
-STOP_GRACE_S = 20.0
-"""How long a run that was asked to stop goes on with the segments that it has read."""
-
 WATCH_S = 1.0
 """Pause between two looks at the embedded server."""
 
@@ -76,7 +73,7 @@ class _Written:
 
 @dataclass(frozen=True, slots=True)
 class _StopAsked:
-    pass
+    by_s: float
 
 
 _Event = _Read | _Answered | _Failed | _Written | _StopAsked
@@ -100,11 +97,12 @@ async def drive(
     observe: Callable[[int, int], None],
     watch: Callable[[], None],
     stop: asyncio.Event | None = None,
+    stop_grace_s: float = 0.0,
 ) -> Driven:
     """Score every segment of a pipeline and return what was done, once all is committed.
 
     When ``stop`` is set no further segment is read; those in memory are finished and committed
-    within `STOP_GRACE_S`, and what is not finished then is dropped.
+    within ``stop_grace_s`` seconds, and what is not finished then is dropped.
 
     Args:
         pipeline: what to score.
@@ -114,6 +112,7 @@ async def drive(
         observe: called with (rows scored, rows failed) so far, after each answer.
         watch: called every `WATCH_S` seconds; raises if the run cannot go on.
         stop: asks the run to end early.
+        stop_grace_s: how long it may go on then.
 
     Raises:
         TritonbulkError: what stopped the run, as a single error; segments that were complete by
@@ -123,7 +122,7 @@ async def drive(
         async with asyncio.TaskGroup() as tasks:
             watcher = tasks.create_task(_watch(watch))
             driver = _Driver(pipeline, limits, window, transports, tasks, observe)
-            stopper = tasks.create_task(driver.stop_when(stop or asyncio.Event()))
+            stopper = tasks.create_task(driver.stop_when(stop or asyncio.Event(), stop_grace_s))
             driven = await driver.run()
             watcher.cancel()
             stopper.cancel()
@@ -210,10 +209,10 @@ class _Driver:
         self._rows_filtered = 0
         self._works: set[asyncio.Task[None]] = set()
 
-    async def stop_when(self, asked: asyncio.Event) -> None:
-        """Wait until the run is asked to stop, and tell it."""
+    async def stop_when(self, asked: asyncio.Event, grace_s: float) -> None:
+        """Wait until the run is asked to stop, and tell it by when."""
         await asked.wait()
-        self._events.put_nowait(_StopAsked())
+        self._events.put_nowait(_StopAsked(self._clock() + grace_s))
 
     async def run(self) -> Driven:
         with (
@@ -270,8 +269,8 @@ class _Driver:
                 self._reading, self._exhausted = False, True
             case _Read() if self._stop_s is not None:
                 self._reading = False
-            case _StopAsked():
-                self._exhausted, self._stop_s = True, self._clock() + STOP_GRACE_S
+            case _StopAsked(by_s):
+                self._exhausted, self._stop_s = True, by_s
             case _Read((segment, rows)):
                 self._reading = False
                 self._take_on(segment, rows, writer)

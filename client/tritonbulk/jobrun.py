@@ -6,9 +6,13 @@ Between the job, which knows bytes and stores, and the run, which knows source, 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -17,8 +21,9 @@ from tritonbulk.contract import tensors_to_plain
 from tritonbulk.job.commit import OpenJob
 from tritonbulk.job.manifest import StoredPart
 from tritonbulk.job.part import PART_KEY, PartStatement
-from tritonbulk.job.protocol import Standing, inputs_to_score
+from tritonbulk.job.protocol import OWN_FOLDER, Standing, inputs_to_score
 from tritonbulk.job.spec import Follows, InputIdentity, JobFile, JobSpec, ModelIdentity
+from tritonbulk.job.stores.base import Store
 from tritonbulk.job.stores.local import LocalStore
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import Plan
@@ -147,6 +152,17 @@ def write_empty(job: OpenJob, source: Source, plan: Plan) -> None:
         pa.RecordBatch.from_pylist([], kept),
         Predictions(0, plan.outputs, plan.names),
     )
+
+
+def record_run(store: Store, figures: Mapping[str, Any]) -> None:
+    """Leave the figures of one run beside its job; nothing depends on them.
+
+    Raises:
+        SinkError: they cannot be written; the job itself is finished.
+    """
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    name = f"{OWN_FOLDER}/runs/{now}-{secrets.token_hex(4)}.json"
+    store.create(name, (json.dumps(figures, indent=1) + "\n").encode())
 
 
 def scratch_job(folder: Path) -> OpenJob:

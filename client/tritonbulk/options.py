@@ -24,6 +24,9 @@ SEGMENT_ROWS = 65_536
 MAX_OUTAGE_S = 900.0
 """Default of ``--max-outage``: how long a run goes on without any server answering."""
 
+STOP_GRACE_S = 20.0
+"""Default of ``--stop-grace``; process managers commonly kill after 30 s."""
+
 DEFAULT_REPOSITORY = Path("model_repository")
 """Where the embedded server finds models unless told otherwise."""
 
@@ -83,6 +86,8 @@ class ScoreOptions:
         only_new: score those inputs alone that the finished jobs in the output do not hold.
         strict_inputs: tell inputs apart by all of their bytes, not by time and ends.
         single_writer: look before each put, for object stores that cannot create only.
+        stop_grace_s: seconds that a run which was asked to stop goes on with the segments that it
+            has read.
         single_file: local file to write all rows to once the job is finished; its extension
             (.csv, .jsonl, .parquet) tells the format; None writes none.
     """
@@ -113,6 +118,7 @@ class ScoreOptions:
     only_new: bool = False
     strict_inputs: bool = False
     single_writer: bool = False
+    stop_grace_s: float = STOP_GRACE_S
     single_file: Path | None = None
 
     def __post_init__(self) -> None:
@@ -146,8 +152,12 @@ class ScoreOptions:
         ):
             if value is not None and value < 1:
                 raise OptionError(f"{name} is {value}; give a whole number of at least 1")
-        if not (math.isfinite(self.max_outage_s) and self.max_outage_s >= 0):
-            raise OptionError(f"--max-outage is {self.max_outage_s}; give seconds, 0 or more")
+        for name, seconds in (
+            ("--max-outage", self.max_outage_s),
+            ("--stop-grace", self.stop_grace_s),
+        ):
+            if not (math.isfinite(seconds) and seconds >= 0):
+                raise OptionError(f"{name} is {seconds}; give seconds, 0 or more")
         if not 0 <= self.failed_fraction_max <= 1:
             raise OptionError(
                 f"--max-failed-fraction is {self.failed_fraction_max}; give a share from 0 to 1"

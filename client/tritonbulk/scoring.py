@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import pyarrow as pa
 
@@ -32,6 +32,7 @@ from tritonbulk.jobrun import (
     make_spec,
     missing_segments,
     part_writer,
+    record_run,
     write_empty,
 )
 from tritonbulk.options import ScoreOptions
@@ -140,13 +141,14 @@ async def run_score(
     if inputs is None:
         observer.say(f"no input is new: every file is in {store.name} already")
         return _unneeded(options, standing.jobs[-1], watch)
-    await asyncio.to_thread(store.prepare)
     watch.pause()
     async with serve(options, observer.say) as servers:
         watch.resume()
         async with connect(servers, options, observer.say) as (endpoints, model):
             plan = make_plan(options, model, source.schema, contract, source.name)
             segment_rows = options.segment_rows or _segment_rows_auto(source, plan)
+            if options.limit_rows is None and options.where is None:
+                _check_nulls(inputs.source, plan)
             job = await asyncio.to_thread(
                 open_job,
                 store,
@@ -182,8 +184,6 @@ class _Run:
     async def carry_out(self, segment_rows: int) -> ScoreResult:
         """Score the missing segments, finish the job and return what was done."""
         options, plan, source = self.options, self.plan, self.inputs.source
-        if options.limit_rows is None and options.where is None:
-            _check_nulls(source, plan)
         before = len(self.job.parts)
         if before:
             self.observer.say(f"going on with a job of which {before} segments are done")
@@ -209,6 +209,7 @@ class _Run:
                 self.observer.advance,
                 self.servers.watch,
                 self.stop,
+                options.stop_grace_s,
             )
             transport = names_of(transports)
         if driven.stopped:
@@ -219,7 +220,9 @@ class _Run:
         if not self.job.parts:
             await asyncio.to_thread(write_empty, self.job, source, plan)
         manifest, _ = await asyncio.to_thread(self.job.finish)
-        return self._result(driven, transport, manifest, before)
+        result = self._result(driven, transport, manifest, before)
+        await asyncio.to_thread(record_run, self.job.store, asdict(result))
+        return result
 
     def _rows_expected(self) -> int | None:
         """Return how many rows will be scored, None where only reading tells."""

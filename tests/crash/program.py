@@ -50,7 +50,6 @@ def run(options, *, model=None, transport=None, store=None, say=print, stop=None
     inputs = job_inputs(source, options, standing)
     if inputs is None:
         return 0, 0, None
-    store.prepare()
     plan = make_plan(options, model, source.schema, None, source.name)
     spec = make_spec(options, inputs, model, plan, options.segment_rows)
     job = open_job(store, spec, standing, say, is_fresh=options.fresh, **waits)

@@ -17,7 +17,7 @@ from tritonbulk.cli.common import model_options, number_or_auto, parse_model_opt
 from tritonbulk.cli.progress import RowProgress
 from tritonbulk.cli.stopping import run_stoppable
 from tritonbulk.errors import StoppedError
-from tritonbulk.options import MAX_OUTAGE_S, SEGMENT_ROWS, Format, ScoreOptions
+from tritonbulk.options import MAX_OUTAGE_S, SEGMENT_ROWS, STOP_GRACE_S, Format, ScoreOptions
 from tritonbulk.scoring import Observer, ScoreResult, run_score
 
 
@@ -47,6 +47,14 @@ from tritonbulk.scoring import Observer, ScoreResult, run_score
     "--single-writer",
     is_flag=True,
     help="For object stores that cannot create only: no other run writes there.",
+)
+@click.option(
+    "--stop-grace",
+    type=float,
+    default=STOP_GRACE_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="After SIGINT or SIGTERM finish what is in memory for so long; a second one ends at once.",
 )
 @click.option(
     "--single-file",
@@ -136,12 +144,13 @@ def command(**given: Any) -> int:
         only_new=given["only_new"],
         strict_inputs=given["strict_inputs"],
         single_writer=given["single_writer"],
+        stop_grace_s=given["stop_grace"],
         single_file=given["single_file"],
     )
     try:
         with RowProgress() as progress:
             observer = Observer(progress.say, progress.begin, progress.advance)
-            result = run_stoppable(partial(run_score, options), observer)
+            result = run_stoppable(partial(run_score, options), observer, options.stop_grace_s)
     except StoppedError:
         click.echo(f"to go on: {_same_command()}", err=True)
         raise

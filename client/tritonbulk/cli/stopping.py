@@ -13,7 +13,6 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tritonbulk.driver import STOP_GRACE_S
 from tritonbulk.errors import StoppedError
 from tritonbulk.scoring import Observer
 
@@ -21,22 +20,27 @@ _Result = TypeVar("_Result")
 
 
 def run_stoppable(
-    work: Callable[[Observer, asyncio.Event], Awaitable[_Result]], observer: Observer
+    work: Callable[[Observer, asyncio.Event], Awaitable[_Result]],
+    observer: Observer,
+    grace_s: float,
 ) -> _Result:
     """Carry out ``work`` in an event loop of its own and return its result.
 
     Args:
         work: given an observer and the event that asks it to stop.
         observer: told how it goes.
+        grace_s: how long ``work`` goes on once it is asked to stop; for what the user is told.
 
     Raises:
         StoppedError: it was stopped; the exit code is 128 and the signal's number.
     """
-    return asyncio.run(_stoppable(work, observer))
+    return asyncio.run(_stoppable(work, observer, grace_s))
 
 
 async def _stoppable(
-    work: Callable[[Observer, asyncio.Event], Awaitable[_Result]], observer: Observer
+    work: Callable[[Observer, asyncio.Event], Awaitable[_Result]],
+    observer: Observer,
+    grace_s: float,
 ) -> _Result:
     stop, begun = asyncio.Event(), asyncio.Event()
     received: list[int] = []
@@ -54,8 +58,8 @@ async def _stoppable(
             return
         stop.set()
         observer.say(
-            f"stopping: what is in memory is finished within {STOP_GRACE_S:g} s; a second signal "
-            "ends at once"
+            f"stopping: what is in memory is finished within {grace_s:g} s; a second signal ends "
+            "at once"
         )
 
     told = Observer(observer.say, begin, observer.advance)

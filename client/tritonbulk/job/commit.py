@@ -118,6 +118,10 @@ def look(store: Store, sleep: Callable[[float], None] = time.sleep) -> Standing:
         DamagedError: a manifest is damaged; a retry does not help.
         SinkError: the prefix cannot be read; a retry helps once the cause is gone.
     """
+    # Parts first: whoever made one had made the job before.
+    parts = [
+        name for name in _asked(partial(store.names, ""), sleep) if part_number(name) is not None
+    ]
     jobs: list[StandingJob] = []
     while True:
         job_name, manifest_name = job_names(len(jobs))
@@ -136,9 +140,6 @@ def look(store: Store, sleep: Callable[[float], None] = time.sleep) -> Standing:
                 "restore both from a copy"
             )
         jobs.append(StandingJob(file, manifest, hashlib.sha256(data).hexdigest()))
-    parts = [
-        name for name in _asked(partial(store.names, ""), sleep) if part_number(name) is not None
-    ]
     return Standing(store.name, tuple(jobs), tuple(parts))
 
 
@@ -154,7 +155,7 @@ def open_job(
     """Return the job to work on, created or continued, or the finished one that stands there.
 
     Args:
-        store: where it stands, prepared.
+        store: where it stands; made ready where something is to be written.
         spec: what is asked for.
         standing: what `look` has found.
         say: told one sentence about every damaged part that is set aside.
@@ -167,8 +168,8 @@ def open_job(
     """
     decided = start(standing, spec, is_fresh=is_fresh)
     if decided is Start.FINISHED:
-        store.tidy()
         return next(job for job in standing.jobs if job.file.fingerprint == spec.fingerprint)
+    store.prepare()
     increment = len(standing.jobs) - (decided is Start.CONTINUE)
     asked = JobFile(spec.to_plain(), spec.fingerprint, version("tritonbulk"))
     name = job_names(increment)[0]

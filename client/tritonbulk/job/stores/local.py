@@ -37,8 +37,7 @@ class LocalStore:
 
     def prepare(self) -> None:
         """Make the folder, and make durable what a crashed run may only have made visible."""
-        if self.folder.exists() and not self.folder.is_dir():
-            raise OutputError(f"output {self.folder} is a file; give a folder")
+        self._check_folder()
         with sink_errors(self.folder):
             make_folder(self.folder / _SCRATCH)
             _sync_folder(self.folder)
@@ -54,6 +53,7 @@ class LocalStore:
 
     def read(self, name: str) -> bytes | None:
         """See `Store.read`."""
+        self._check_folder()
         path = self.folder / name
         with sink_errors(path, "reading"):
             try:
@@ -78,6 +78,10 @@ class LocalStore:
                 path.replace(target)
             _sync_folder(target.parent)
             _sync_folder(path.parent)
+
+    def _check_folder(self) -> None:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise OutputError(f"output {self.folder} is a file; give a folder")
 
     def tidy(self) -> None:
         """See `Store.tidy`; what cannot be removed harms nobody and stays."""
