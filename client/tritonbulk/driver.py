@@ -250,7 +250,7 @@ class _Driver:
         if self._reading or self._exhausted:
             return False
         sizes = [open_.size_bytes for open_ in self._open.values()]
-        return may_open(sizes, is_hungry=self._dispatch.hungry)
+        return may_open(sizes, self._limits.segments_bytes_max, is_hungry=self._dispatch.hungry)
 
     async def _next_event(self) -> _Event | None:
         """Return the next event, or None when something is to be done before one comes."""

@@ -9,8 +9,9 @@ import io
 import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,36 @@ import pyarrow as pa
 from tritonbulk.codec import Predictions
 from tritonbulk.contract import tensors_to_plain
 from tritonbulk.job.commit import OpenJob
+from tritonbulk.job.fingerprint import fingerprint
 from tritonbulk.job.manifest import StoredPart
 from tritonbulk.job.part import PART_KEY, PartStatement
-from tritonbulk.job.protocol import OWN_FOLDER, Standing, inputs_to_score
+from tritonbulk.job.protocol import OWN_FOLDER, Standing, StandingJob, inputs_to_score
 from tritonbulk.job.spec import Follows, InputIdentity, JobFile, JobSpec, ModelIdentity
 from tritonbulk.job.stores.base import Store
 from tritonbulk.job.stores.local import LocalStore
-from tritonbulk.options import ScoreOptions
+from tritonbulk.options import DEFAULT_REPOSITORY, ScoreOptions
 from tritonbulk.plan import Plan
 from tritonbulk.segments import Segment
 from tritonbulk.sink import PARQUET_ENCODING, output_schema, write_part
 from tritonbulk.source import Source
 from tritonbulk.source.identity import Stamp, check_unchanged, identify, stamp
 from tritonbulk.transport import ServedModel
+
+_VALUE_OPTIONS = (
+    "model",
+    "model_version",
+    "repository",
+    "input_map",
+    "input_format",
+    "columns",
+    "where",
+    "keep",
+    "rename",
+    "batch_rows",
+    "segment_rows",
+    "limit_rows",
+    "cpu",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +90,37 @@ def job_inputs(source: Source, options: ScoreOptions, standing: Standing) -> Job
         file_rows=tuple(source.file_rows[at] for at in positions),
     )
     return JobInputs(restricted, chosen, tuple(stamps[at] for at in positions), follows)
+
+
+def asked_of(options: ScoreOptions) -> str:
+    """Return a digest of all that can change a job's values and is known before a server is.
+
+    It covers the files of the model's entry by size and time. "" with servers at endpoints, which
+    only they themselves can describe.
+    """
+    if options.endpoints:
+        return ""
+    entry = (options.repository or DEFAULT_REPOSITORY) / options.model
+    files = sorted(path for path in entry.rglob("*") if path.is_file())
+    return fingerprint(
+        {
+            "release": version("tritonbulk"),
+            "options": {name: str(getattr(options, name)) for name in _VALUE_OPTIONS},
+            "entry": [
+                (str(path.relative_to(entry)), path.stat().st_size, path.stat().st_mtime_ns)
+                for path in files
+            ],
+        }
+    )
+
+
+def finished_job(standing: Standing, inputs: JobInputs, asked: str) -> StandingJob | None:
+    """Return the finished job that a run asks for, as far as that is known without a server."""
+    plain = [asdict(each) for each in inputs.identities]
+    for job in standing.jobs:
+        if asked and job.manifest and job.file.asked == asked and job.file.spec["inputs"] == plain:
+            return job
+    return None
 
 
 def make_spec(

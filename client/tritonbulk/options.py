@@ -88,6 +88,9 @@ class ScoreOptions:
         single_writer: look before each put, for object stores that cannot create only.
         stop_grace_s: seconds that a run which was asked to stop goes on with the segments that it
             has read.
+        memory_bytes: bytes of rows, and of requests and answers, that may be held at once, beside
+            what the process itself needs (about 150 MB); None takes the defaults of
+            `dispatch.limits`. One segment and one request always fit.
         single_file: local file to write all rows to once the job is finished; its extension
             (.csv, .jsonl, .parquet) tells the format; None writes none.
     """
@@ -119,6 +122,7 @@ class ScoreOptions:
     strict_inputs: bool = False
     single_writer: bool = False
     stop_grace_s: float = STOP_GRACE_S
+    memory_bytes: int | None = None
     single_file: Path | None = None
 
     def __post_init__(self) -> None:
@@ -149,6 +153,7 @@ class ScoreOptions:
             ("--max-in-flight", self.in_flight_max),
             ("--limit", self.limit_rows),
             ("--instances", self.instances),
+            ("--memory", self.memory_bytes),
         ):
             if value is not None and value < 1:
                 raise OptionError(f"{name} is {value}; give a whole number of at least 1")

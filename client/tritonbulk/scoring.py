@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pyarrow as pa
 
@@ -25,9 +25,12 @@ from tritonbulk.errors import InputError, StoppedError
 from tritonbulk.job.commit import OpenJob, look, open_job
 from tritonbulk.job.manifest import Manifest
 from tritonbulk.job.protocol import StandingJob, check_start
+from tritonbulk.job.stores.base import Store
 from tritonbulk.job.stores.opening import open_store
 from tritonbulk.jobrun import (
     JobInputs,
+    asked_of,
+    finished_job,
     job_inputs,
     make_spec,
     missing_segments,
@@ -38,6 +41,7 @@ from tritonbulk.jobrun import (
 from tritonbulk.options import ScoreOptions
 from tritonbulk.pipeline import Driven, Pipeline
 from tritonbulk.plan import Plan, make_plan
+from tritonbulk.projection import project
 from tritonbulk.segments import Batch, Segment
 from tritonbulk.session import Servers, confirmation, connect, read_contract, serve
 from tritonbulk.source import Source, open_source
@@ -131,16 +135,31 @@ async def run_score(
             committed, and a run of the same job does the rest.
     """
     observer = observer or Observer()
+    store = open_store(options.out, is_single_writer=options.single_writer)
+    result = await _run_job(options, store, observer, stop)
+    if options.single_file is not None:
+        finished = await asyncio.to_thread(look, store)
+        await asyncio.to_thread(project, store, finished.parts, options.single_file)
+        observer.say(f"all rows are in {options.single_file} as well")
+    return result
+
+
+async def _run_job(
+    options: ScoreOptions, store: Store, observer: Observer, stop: asyncio.Event | None
+) -> ScoreResult:
     watch = _Stopwatch()
     source = open_source(options.inputs, options.input_format, options.columns, options.where)
     contract = read_contract(options)
-    store = open_store(options.out, is_single_writer=options.single_writer)
     standing = await asyncio.to_thread(look, store)
     check_start(standing, is_fresh=options.fresh)
     inputs = await asyncio.to_thread(job_inputs, source, options, standing)
     if inputs is None:
         observer.say(f"no input is new: every file is in {store.name} already")
         return _unneeded(options, standing.jobs[-1], watch)
+    asked = await asyncio.to_thread(asked_of, options)
+    if finished := finished_job(standing, inputs, asked):
+        observer.say(f"this job is finished already; see {store.name}")
+        return _unneeded(options, finished, watch)
     watch.pause()
     async with serve(options, observer.say) as servers:
         watch.resume()
@@ -155,6 +174,7 @@ async def run_score(
                 make_spec(options, inputs, model, plan, segment_rows),
                 standing,
                 observer.say,
+                asked=asked,
                 is_fresh=options.fresh,
             )
             if isinstance(job, StandingJob):
@@ -311,11 +331,15 @@ def make_limits(options: ScoreOptions, rows: int | None) -> Limits:
     Where only reading tells how many rows there are, the share of failed rows is of those so far.
     """
     fraction = options.failed_fraction_max
-    return Limits(
+    limits = Limits(
         options.max_outage_s,
         failed_rows_max(fraction, rows or 0),
         failed_fraction_max=fraction if rows is None else 0.0,
     )
+    if options.memory_bytes is None:
+        return limits
+    half = options.memory_bytes // 2
+    return replace(limits, bytes_max=half, segments_bytes_max=half)
 
 
 def make_window(options: ScoreOptions, endpoints: int) -> Window:

@@ -66,7 +66,16 @@ def run(options, *, model=None, transport=None, store=None, say=print, stop=None
     )
     limits = Limits(max_outage_s=60.0, failed_rows_max=10**9)
     driven = asyncio.run(
-        drive(pipeline, limits, FixedWindow(4), [transport], lambda *_: None, lambda: None, stop)
+        drive(
+            pipeline,
+            limits,
+            FixedWindow(4),
+            [transport],
+            lambda *_: None,
+            lambda: None,
+            stop,
+            options.stop_grace_s,
+        )
     )
     if driven.stopped:
         return len(job.parts) - before, before, None

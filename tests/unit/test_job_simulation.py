@@ -24,6 +24,12 @@ KILLS_MAX = 20
 SLEEP_S_MAX = 120.0
 
 
+@pytest.fixture(autouse=True)
+def one_reader(monkeypatch):
+    """Parts are read one after the other, so that a seed always gives the same history."""
+    monkeypatch.setattr(commit_module, "READERS", 1)
+
+
 class KilledError(BaseException):
     """The process dies; nothing that it had begun goes on."""
 

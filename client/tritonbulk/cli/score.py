@@ -13,7 +13,13 @@ from typing import Any, get_args
 
 import click
 
-from tritonbulk.cli.common import model_options, number_or_auto, parse_model_options, parse_names
+from tritonbulk.cli.common import (
+    model_options,
+    number_or_auto,
+    parse_model_options,
+    parse_names,
+    size_bytes,
+)
 from tritonbulk.cli.progress import RowProgress
 from tritonbulk.cli.stopping import run_stoppable
 from tritonbulk.errors import StoppedError
@@ -47,6 +53,12 @@ from tritonbulk.scoring import Observer, ScoreResult, run_score
     "--single-writer",
     is_flag=True,
     help="For object stores that cannot create only: no other run writes there.",
+)
+@click.option(
+    "--memory",
+    type=size_bytes,
+    metavar="SIZE",
+    help="Bytes of rows and requests held at once, for example 100MB or 1GiB.  [default: 320MiB]",
 )
 @click.option(
     "--stop-grace",
@@ -145,6 +157,7 @@ def command(**given: Any) -> int:
         strict_inputs=given["strict_inputs"],
         single_writer=given["single_writer"],
         stop_grace_s=given["stop_grace"],
+        memory_bytes=given["memory"],
         single_file=given["single_file"],
     )
     try:

@@ -119,9 +119,10 @@ def look(store: Store, sleep: Callable[[float], None] = time.sleep) -> Standing:
         SinkError: the prefix cannot be read; a retry helps once the cause is gone.
     """
     # Parts first: whoever made one had made the job before.
-    parts = [
-        name for name in _asked(partial(store.names, ""), sleep) if part_number(name) is not None
+    names = [
+        each for each in _asked(partial(store.names, ""), sleep) if part_number(each) is not None
     ]
+    parts = sorted(names, key=lambda each: part_number(each) or 0)
     jobs: list[StandingJob] = []
     while True:
         job_name, manifest_name = job_names(len(jobs))
@@ -149,6 +150,7 @@ def open_job(
     standing: Standing,
     say: Callable[[str], None],
     *,
+    asked: str = "",
     is_fresh: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> OpenJob | StandingJob:
@@ -159,6 +161,7 @@ def open_job(
         spec: what is asked for.
         standing: what `look` has found.
         say: told one sentence about every damaged part that is set aside.
+        asked: see `JobFile.asked`.
         is_fresh: refuse anything that stands there.
         sleep: waits so many seconds.
 
@@ -171,16 +174,16 @@ def open_job(
         return next(job for job in standing.jobs if job.file.fingerprint == spec.fingerprint)
     store.prepare()
     increment = len(standing.jobs) - (decided is Start.CONTINUE)
-    asked = JobFile(spec.to_plain(), spec.fingerprint, version("tritonbulk"))
+    file = JobFile(spec.to_plain(), spec.fingerprint, version("tritonbulk"), asked)
     name = job_names(increment)[0]
 
     def judge(found: bytes) -> JobFile:
-        file = read_job(found, f"{store.name}/{name}")
+        stands = read_job(found, f"{store.name}/{name}")
         # Another run may have begun one since we looked.
-        start(Standing(store.name, (StandingJob(file, None),), ()), spec, is_fresh=False)
-        return file
+        start(Standing(store.name, (StandingJob(stands, None),), ()), spec, is_fresh=False)
+        return stands
 
-    file = _settle(store, name, asked.to_bytes(), judge, sleep)
+    file = _settle(store, name, file.to_bytes(), judge, sleep)
     job = OpenJob(store, file, increment, sleep=sleep)
     _take_stock(job, standing, say)
     return job

@@ -135,11 +135,14 @@ class JobFile:
         spec: as JSON values.
         fingerprint: of them.
         release: the tritonbulk that began the job.
+        asked: digest of what was asked for, by which a finished job is known without a server; ""
+            where it tells nothing.
     """
 
     spec: Mapping[str, Any]
     fingerprint: str
     release: str
+    asked: str = ""
 
     @property
     def segment_begin(self) -> int:
@@ -168,7 +171,7 @@ def read_job(data: bytes, where: str) -> JobFile:
         version, release = plain["format_version"], str(plain["release"])
         if version == FORMAT_VERSION:
             if fingerprint(plain["spec"]) == plain["fingerprint"]:
-                return JobFile(plain["spec"], plain["fingerprint"], release)
+                return JobFile(plain["spec"], plain["fingerprint"], release, str(plain["asked"]))
             raise OutputError(
                 f"{where} is damaged (its fingerprint is not that of its spec); restore it, or "
                 "score into another --out"

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import io
 import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from tritonbulk.errors import OutputError, SinkError
 from tritonbulk.job.protocol import OWN_FOLDER, Put
@@ -92,13 +92,13 @@ class LocalStore:
             scratch.rmdir()
 
 
-def publish(path: Path, scratch: Path, write: Callable[[BinaryIO], None]) -> Put:
+def publish(path: Path, scratch: Path, write: Callable[[io.FileIO], None]) -> Put:
     """Make a file appear whole and durably at ``path``, which must be free.
 
     Args:
         path: in a folder that exists.
         scratch: folder on the same file system for the file until it is whole.
-        write: writes its bytes to an unbuffered file.
+        write: writes its bytes to an unbuffered file, which may be read back as well.
 
     Returns:
         Put.UNKNOWN where the file written aside vanished, as it does when another run finishes the
@@ -107,9 +107,9 @@ def publish(path: Path, scratch: Path, write: Callable[[BinaryIO], None]) -> Put
     Raises:
         OSError: it did not appear durably.
     """
-    aside = scratch / f"{path.name}.{secrets.token_hex(8)}"
+    aside = scratch / f".{path.name}.{secrets.token_hex(8)}"
     try:
-        with aside.open("xb", buffering=0) as file:
+        with io.FileIO(aside, "x+") as file:
             write(file)
             os.fsync(file.fileno())
         try:
@@ -193,7 +193,7 @@ def _link(aside: Path, path: Path) -> None:
         rename_without_replace(aside, path)
 
 
-def _write_all(file: BinaryIO, data: bytes) -> None:
+def _write_all(file: io.FileIO, data: bytes) -> None:
     """Write all of ``data``: an unbuffered write may take less than it was given."""
     left = memoryview(data)
     while left:
