@@ -17,8 +17,10 @@ import pytest
 
 from tritonbulk.checking import status, verify
 from tritonbulk.errors import DamagedError, OutputError, SourceError
+from tritonbulk.job.commit import look
 from tritonbulk.job.part import read_part
 from tritonbulk.job.stores.local import LocalStore
+from tritonbulk.job.stores.opening import open_store
 from tritonbulk.options import ScoreOptions
 from tritonbulk.projection import project
 from tritonbulk.testing import ScriptedTransport
@@ -309,6 +311,37 @@ def test_a_single_file_holds_all_rows_and_is_never_replaced(program, rows, tmp_p
         project(store, parts[:-1], single)
     assert single.read_bytes() == before
     assert list(single.parent.iterdir()) == [single]
+
+
+def test_a_job_on_an_object_store_is_that_of_a_folder(program, tmp_path, bucket, rows):
+    program.run(asked(rows, out=tmp_path / "clean"))
+    out = f"{bucket}/deep/out"
+    with pytest.raises(KilledError):
+        program.run(asked(rows, out=out), transport=Counting(dies_at=650))
+    made, before, _ = program.run(asked(rows, out=out))
+    assert (made + before, before >= 1) == (10, True)
+    store = open_store(out)
+    local = LocalStore(tmp_path / "clean")
+    assert store.names("") == local.names("")
+    for name in (*store.names(""), "_tritonbulk/manifest.json"):
+        assert store.read(name) == local.read(name)
+    assert verify(store).problems == ()
+    assert program.run(asked(rows, out=out)) == (0, 10, None)
+
+
+def test_inputs_on_an_object_store_are_pinned_by_etag(program, tmp_path, bucket, rows):
+    inputs = open_store(f"{bucket}/in")
+    inputs.create("a.parquet", rows.read_bytes())
+    where, out = f"{bucket}/in/a.parquet", tmp_path / "out"
+    program.run(asked(where, out=out))
+    (entry,) = look(LocalStore(out)).jobs[0].file.spec["inputs"]
+    assert entry["etag"]
+    assert (entry["name"], entry["mtime_ns"]) == (where, None)
+    (out / "_tritonbulk" / "manifest.json").unlink()
+    inputs.set_aside("a.parquet", "b.parquet")
+    inputs.create("a.parquet", write(tmp_path / "other.parquet", begin=1).read_bytes())
+    with pytest.raises(OutputError, match=r"inputs\[0\]\.etag"):
+        program.run(asked(where, out=out))
 
 
 def test_other_readers_see_a_plain_data_set(program, rows, tmp_path):
