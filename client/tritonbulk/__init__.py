@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from tritonbulk.options import ScoreOptions
-    from tritonbulk.scoring import ScoreResult
+    from tritonbulk.result import ScoreResult
     from tritonbulk.server.embedded import EmbeddedTriton
 
 _HOME = {

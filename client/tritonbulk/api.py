@@ -11,7 +11,8 @@ from typing import Any
 from tritonbulk.contract import parse_input_map
 from tritonbulk.errors import OptionError
 from tritonbulk.options import ScoreOptions
-from tritonbulk.scoring import ScoreResult, run_score
+from tritonbulk.result import ScoreResult
+from tritonbulk.scoring import run_score
 
 
 def score(

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 from tritonbulk.errors import DamagedError, InputError, OutputError, SourceError
 from tritonbulk.job.commit import look
 from tritonbulk.job.manifest import Manifest, check_tiling
-from tritonbulk.job.part import PartStatement, part_number, read_part
 from tritonbulk.job.protocol import Standing, StandingJob
+from tritonbulk.job.statement import PartStatement, part_number, read_part
 from tritonbulk.job.stores.base import Store
 from tritonbulk.source import open_source
 

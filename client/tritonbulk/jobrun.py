@@ -22,9 +22,9 @@ from tritonbulk.contract import tensors_to_plain
 from tritonbulk.job.commit import OpenJob
 from tritonbulk.job.fingerprint import fingerprint
 from tritonbulk.job.manifest import StoredPart
-from tritonbulk.job.part import PART_KEY, PartStatement
 from tritonbulk.job.protocol import OWN_FOLDER, Standing, StandingJob, inputs_to_score
 from tritonbulk.job.spec import Follows, InputIdentity, JobFile, JobSpec, ModelIdentity
+from tritonbulk.job.statement import PART_KEY, PartStatement
 from tritonbulk.job.stores.base import Store
 from tritonbulk.job.stores.local import LocalStore
 from tritonbulk.options import DEFAULT_REPOSITORY, ScoreOptions
@@ -218,4 +218,5 @@ def scratch_job(folder: Path) -> OpenJob:
     """Return a job in an empty folder to measure with: commits are real, it is never finished."""
     store = LocalStore(folder)
     store.prepare()
-    return OpenJob(store, JobFile({"follows": None}, "sha256:" + "0" * 64, ""), 0)
+    spec = {"follows": None, "encoding": PARQUET_ENCODING}
+    return OpenJob(store, JobFile(spec, "sha256:" + "0" * 64, ""), 0)

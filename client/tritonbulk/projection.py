@@ -21,8 +21,8 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from tritonbulk.errors import DamagedError, OutputError
-from tritonbulk.job.part import read_part
 from tritonbulk.job.protocol import Put
+from tritonbulk.job.statement import read_part
 from tritonbulk.job.stores.base import Store
 from tritonbulk.job.stores.local import make_folder, publish, sink_errors
 

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 
-import pyarrow as pa
-
-from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
-from tritonbulk.contract import row_bytes
-from tritonbulk.dispatch import (
-    FixedWindow,
-    GoodputWindow,
-    Limits,
-    Window,
-    failed_rows_max,
-    segment_rows_auto,
+from tritonbulk.assembly import (
+    make_carriage,
+    make_limits,
+    make_pipeline,
+    make_window,
+    names_of,
+    segment_rows_for,
 )
-from tritonbulk.dispatch.limits import WINDOW_MAX_PER_ENDPOINT, WINDOW_START_PER_ENDPOINT
 from tritonbulk.driver import drive
 from tritonbulk.errors import InputError, StoppedError
 from tritonbulk.job.commit import OpenJob, look, open_job
@@ -39,74 +34,13 @@ from tritonbulk.jobrun import (
     write_empty,
 )
 from tritonbulk.options import ScoreOptions
-from tritonbulk.pipeline import Driven, Pipeline
+from tritonbulk.pipeline import Driven
 from tritonbulk.plan import Plan, make_plan
 from tritonbulk.projection import project
-from tritonbulk.segments import Batch, Segment
+from tritonbulk.result import ScoreResult
 from tritonbulk.session import Servers, confirmation, connect, read_contract, serve
 from tritonbulk.source import Source, open_source
-from tritonbulk.transport import (
-    Carriage,
-    Endpoint,
-    ServedModel,
-    Transport,
-    choose_carriage,
-    open_transports,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreResult:
-    """What a scoring run did; the fields of ``score --json``.
-
-    Attributes:
-        rows_in: input rows that were read.
-        rows_scored: of these, rows that stand in the output, with a prediction or their error.
-        rows_ok: of these, rows with a prediction.
-        rows_failed: of these, rows with an error.
-        seconds: wall time from parsed options to the last commit, without starting or stopping
-            an embedded server.
-        rows_per_second: ``rows_scored / seconds``.
-        cpu_seconds_client: user and system time of this process over the same span.
-        requests: requests sent, repeated attempts included.
-        batch_rows: rows of a full request.
-        in_flight_max: most requests in flight at one moment.
-        model: the model's name.
-        model_version: the version that answered.
-        endpoints: addresses of the servers.
-        transport: what carried the requests at the end: unary, stream or shm; joined by "+" where
-            endpoints differ.
-        output: the output folder.
-        rows_filtered: rows that were read and that ``where`` removed:
-            ``rows_in - rows_scored``.
-        job: the job's fingerprint.
-        job_rows: rows in its output, those of earlier runs included.
-        job_rows_failed: of these, rows with an error.
-        segments: parts that this run made.
-        segments_before: parts that stood there when it began.
-    """
-
-    rows_in: int
-    rows_scored: int
-    rows_ok: int
-    rows_failed: int
-    seconds: float
-    rows_per_second: float
-    cpu_seconds_client: float
-    requests: int
-    batch_rows: int
-    in_flight_max: int
-    model: str
-    model_version: str
-    endpoints: tuple[str, ...]
-    transport: str
-    output: str
-    rows_filtered: int
-    job: str
-    job_rows: int
-    job_rows_failed: int
-    segments: int
-    segments_before: int
+from tritonbulk.transport import Endpoint, ServedModel, open_transports
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +99,7 @@ async def _run_job(
         watch.resume()
         async with connect(servers, options, observer.say) as (endpoints, model):
             plan = make_plan(options, model, source.schema, contract, source.name)
-            segment_rows = options.segment_rows or _segment_rows_auto(source, plan)
+            segment_rows = options.segment_rows or segment_rows_for(source, plan)
             if options.limit_rows is None and options.where is None:
                 _check_nulls(inputs.source, plan)
             job = await asyncio.to_thread(
@@ -281,91 +215,6 @@ class _Run:
             segments=len(manifest.parts) - before,
             segments_before=before,
         )
-
-
-def make_pipeline(
-    source: Source,
-    segments: Iterator[tuple[Segment, pa.RecordBatch]],
-    model: ServedModel,
-    plan: Plan,
-    write: Callable[[Segment, pa.RecordBatch, Predictions], object],
-    confirm: Callable[[], Awaitable[None]],
-) -> Pipeline:
-    """Return the pipeline that scores ``segments`` of ``source`` by ``plan``.
-
-    ``write`` and ``confirm`` are as in `Pipeline`.
-    """
-
-    def name_rows(segment: Segment, batch: Batch) -> str:
-        name, begin = source.files[segment.file_index].name, batch.row_begin
-        if not segment.rows_filtered:
-            return f"{name}, counted from row {begin + segment.row_begin} ({batch.rows} rows)"
-        end = segment.row_begin + segment.rows + segment.rows_filtered - 1
-        return (
-            f"{name}, counted from row {begin} of those that pass the filter among rows "
-            f"{segment.row_begin} to {end}"
-        )
-
-    return Pipeline(
-        segments=segments,
-        name_rows=name_rows,
-        encoder=RequestEncoder(model.name, model.version, plan.inputs, plan.outputs),
-        decoder=ResponseDecoder(plan.outputs, model.version),
-        fed=plan.fed,
-        outputs=plan.outputs,
-        names=plan.names,
-        batch_rows=plan.batch_rows,
-        row_bytes_out=row_bytes(plan.outputs),
-        confirm=confirm,
-        write=write,
-    )
-
-
-def _segment_rows_auto(source: Source, plan: Plan) -> int:
-    return segment_rows_auto(source.row_bytes(plan.columns) + row_bytes(plan.outputs))
-
-
-def make_limits(options: ScoreOptions, rows: int | None) -> Limits:
-    """Return the bounds that do not move while a run lasts.
-
-    Where only reading tells how many rows there are, the share of failed rows is of those so far.
-    """
-    fraction = options.failed_fraction_max
-    limits = Limits(
-        options.max_outage_s,
-        failed_rows_max(fraction, rows or 0),
-        failed_fraction_max=fraction if rows is None else 0.0,
-    )
-    if options.memory_bytes is None:
-        return limits
-    half = options.memory_bytes // 2
-    return replace(limits, bytes_max=half, segments_bytes_max=half)
-
-
-def make_window(options: ScoreOptions, endpoints: int) -> Window:
-    """Return the window that was asked for: of fixed width, or one that finds its width."""
-    if options.in_flight_max is not None:
-        return FixedWindow(options.in_flight_max)
-    return GoodputWindow(
-        start=WINDOW_START_PER_ENDPOINT * endpoints, limit_max=WINDOW_MAX_PER_ENDPOINT * endpoints
-    )
-
-
-def make_carriage(options: ScoreOptions, plan: Plan, servers: Servers) -> Carriage:
-    """Return how the requests to each endpoint travel."""
-    return choose_carriage(
-        options.transport,
-        servers.addresses,
-        plan.inputs,
-        plan.outputs,
-        plan.batch_rows,
-        may_share=servers.shared_memory is not None,
-    )
-
-
-def names_of(transports: Sequence[Transport]) -> str:
-    """Return the names of the transports, each once."""
-    return "+".join(sorted({transport.name for transport in transports}))
 
 
 def _check_nulls(source: Source, plan: Plan) -> None:

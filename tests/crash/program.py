@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 
+from tritonbulk.assembly import make_pipeline
 from tritonbulk.contract import Contract, InputTensor, OutputTensor, datatype
 from tritonbulk.dispatch import FixedWindow, Limits
 from tritonbulk.driver import drive
@@ -20,7 +21,6 @@ from tritonbulk.job.stores.opening import open_store
 from tritonbulk.jobrun import job_inputs, make_spec, missing_segments, part_writer, write_empty
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
-from tritonbulk.scoring import make_pipeline
 from tritonbulk.source import open_source
 from tritonbulk.testing import ScriptedTransport
 from tritonbulk.transport import ServedModel

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tritonbulk
-from tritonbulk.job.part import read_part
+from tritonbulk.job.statement import read_part
 from tritonbulk.options import ScoreOptions
 from tritonbulk.scoring import Observer, run_score
 

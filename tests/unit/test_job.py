@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from tritonbulk.errors import DamagedError, OutputError
 from tritonbulk.job.fingerprint import canonical_json, difference, fingerprint
 from tritonbulk.job.manifest import StoredPart, make_manifest, read_manifest
-from tritonbulk.job.part import PartStatement, part_name, part_number, read_part, seal
 from tritonbulk.job.protocol import (
     Standing,
     StandingJob,
@@ -21,6 +20,7 @@ from tritonbulk.job.protocol import (
     start,
 )
 from tritonbulk.job.spec import InputIdentity, JobFile, JobSpec, ModelIdentity, read_job
+from tritonbulk.job.statement import PartStatement, part_name, part_number, read_part, seal
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
@@ -56,7 +56,7 @@ def statements(spec=SPEC, runs=((0, 0, 100), (0, 100, 200), (0, 200, 250), (1, 0
 
 
 def finished(spec=SPEC, runs=((0, 0, 100), (0, 100, 200), (0, 200, 250), (1, 0, 100))):
-    parts = [StoredPart(each, 7, "d" * 64) for each in statements(spec, runs)]
+    parts = [StoredPart("p", each, 7, "d" * 64) for each in statements(spec, runs)]
     return StandingJob(job_file(spec), make_manifest(job_file(spec), parts), "m" * 64)
 
 
@@ -235,7 +235,7 @@ def test_a_job_of_another_format_names_the_release_that_can_finish_it():
     ],
 )
 def test_parts_that_do_not_tile_the_inputs_make_no_manifest(runs):
-    parts = [StoredPart(each, 7, "d" * 64) for each in statements(runs=runs)]
+    parts = [StoredPart("p", each, 7, "d" * 64) for each in statements(runs=runs)]
     with pytest.raises(DamagedError):
         make_manifest(job_file(), parts)
 
@@ -243,12 +243,14 @@ def test_parts_that_do_not_tile_the_inputs_make_no_manifest(runs):
 def test_a_limit_ends_the_tiling():
     spec = replace(SPEC, limit_rows=120)
     runs = ((0, 0, 100), (0, 100, 120))
-    made = make_manifest(job_file(spec), [StoredPart(s, 7, "") for s in statements(spec, runs)])
+    made = make_manifest(
+        job_file(spec), [StoredPart("p", s, 7, "") for s in statements(spec, runs)]
+    )
     assert (made.rows, made.segment_end) == (120, 2)
 
 
 def test_part_names_are_numbers_that_sort():
-    assert part_name(42) == "part-00000042.parquet"
+    assert part_name(42, "parquet") == "part-00000042.parquet"
     assert part_number("part-00000042.parquet") == 42
     assert part_number("part-123456789.parquet") == 123456789
     assert part_number("part-42.parquet") is part_number("x-part-00000042.parquet") is None

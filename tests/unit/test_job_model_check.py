@@ -13,9 +13,9 @@ import pytest
 
 from tritonbulk.errors import DamagedError, OutputError
 from tritonbulk.job.manifest import StoredPart, make_manifest
-from tritonbulk.job.part import PartStatement
 from tritonbulk.job.protocol import Standing, StandingJob, Start, adopts, start
 from tritonbulk.job.spec import InputIdentity, JobFile, JobSpec, ModelIdentity
+from tritonbulk.job.statement import PartStatement
 
 SEGMENTS = 2
 CRASHES_MAX = 2
@@ -49,7 +49,7 @@ FINISHED = {
         make_manifest(
             file,
             [
-                StoredPart(PartStatement(file.fingerprint, at, 0, at, at + 1, 1, 0, 0), 1, "")
+                StoredPart("p", PartStatement(file.fingerprint, at, 0, at, at + 1, 1, 0, 0), 1, "")
                 for at in range(SEGMENTS)
             ],
         ),
@@ -206,7 +206,7 @@ def ahead_after(me, listed, bugs):
 
 def finish(state, me, become, bugs):
     listed = [
-        StoredPart(statement(me.model, segment), 1, known)
+        StoredPart("p", statement(me.model, segment), 1, known)
         for segment, known in enumerate(me.known)
         if known is not None
     ]

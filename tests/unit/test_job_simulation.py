@@ -14,9 +14,9 @@ from tritonbulk.errors import DamagedError, OutputError, SinkError
 from tritonbulk.job import commit as commit_module
 from tritonbulk.job import manifest as manifest_module
 from tritonbulk.job.commit import look, open_job
-from tritonbulk.job.part import PartStatement, read_part
 from tritonbulk.job.protocol import Put, StandingJob, Start
 from tritonbulk.job.spec import InputIdentity, JobSpec, ModelIdentity
+from tritonbulk.job.statement import PartStatement, read_part
 from tritonbulk.testing import MemoryStore, StoreFault
 
 SEEDS = int(os.environ.get("TRITONBULK_TEST_SEEDS", "5000"))
@@ -171,7 +171,7 @@ def resume_without_the_parts(job, standing, say):
     for name in standing.parts:
         at = int(name[5:13])
         wanted = PartStatement(job.file.fingerprint, at, 0, at, at + 1, 1, 0, 0)
-        job.parts[at] = manifest_module.StoredPart(wanted, 1, "0" * 64)
+        job.parts[at] = manifest_module.StoredPart(name, wanted, 1, "0" * 64)
 
 
 BUGS = {

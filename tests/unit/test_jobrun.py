@@ -18,7 +18,7 @@ import pytest
 from tritonbulk.checking import status, verify
 from tritonbulk.errors import DamagedError, OutputError, SourceError
 from tritonbulk.job.commit import look
-from tritonbulk.job.part import read_part
+from tritonbulk.job.statement import read_part
 from tritonbulk.job.stores.local import LocalStore
 from tritonbulk.job.stores.opening import open_store
 from tritonbulk.options import ScoreOptions

@@ -40,7 +40,7 @@ from tritonbulk.driver import drive
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
 from tritonbulk.jobrun import part_writer, scratch_job
-from tritonbulk.scoring import make_limits, make_pipeline, make_window
+from tritonbulk.assembly import make_limits, make_pipeline, make_window
 from tritonbulk.source import open_source
 from tritonbulk.testing import ScriptedTransport
 from tritonbulk.transport import ServedModel

@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tritonbulk.assembly import make_carriage, make_limits, make_pipeline, make_window, names_of
 from tritonbulk.bench.plan import (
     BenchOptions,
     Setting,
@@ -33,7 +34,6 @@ from tritonbulk.errors import InputError, OptionError
 from tritonbulk.jobrun import part_writer, scratch_job
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
-from tritonbulk.scoring import make_carriage, make_limits, make_pipeline, make_window, names_of
 from tritonbulk.segments import Segment
 from tritonbulk.session import Servers, confirmation, connect, read_contract, serve
 from tritonbulk.source import Source, open_source

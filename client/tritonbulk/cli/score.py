@@ -24,7 +24,8 @@ from tritonbulk.cli.progress import RowProgress
 from tritonbulk.cli.stopping import run_stoppable
 from tritonbulk.errors import StoppedError
 from tritonbulk.options import MAX_OUTAGE_S, SEGMENT_ROWS, STOP_GRACE_S, Format, ScoreOptions
-from tritonbulk.scoring import Observer, ScoreResult, run_score
+from tritonbulk.result import ScoreResult
+from tritonbulk.scoring import Observer, run_score
 
 
 @click.command(

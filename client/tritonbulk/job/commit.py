@@ -16,7 +16,6 @@ from typing import TypeVar
 
 from tritonbulk.errors import DamagedError, OutputError, SinkError
 from tritonbulk.job.manifest import Manifest, StoredPart, make_manifest, read_manifest
-from tritonbulk.job.part import PartStatement, part_name, part_number, read_part, seal
 from tritonbulk.job.protocol import (
     OWN_FOLDER,
     Put,
@@ -28,6 +27,7 @@ from tritonbulk.job.protocol import (
     start,
 )
 from tritonbulk.job.spec import JobFile, JobSpec, read_job
+from tritonbulk.job.statement import PartStatement, part_number, read_part, seal
 from tritonbulk.job.stores.base import Store, UnsureError
 
 PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -69,7 +69,7 @@ class OpenJob:
             DamagedError: a damaged one does; a retry sets it aside.
             SinkError: it could not be written; a retry helps once the cause is gone.
         """
-        name, data = part_name(wanted.segment), seal(unsealed)
+        name, data = self.file.part_name(wanted.segment), seal(unsealed)
 
         def judge(found: bytes) -> StoredPart:
             # Equal bytes need no second look at the seal.
@@ -79,7 +79,7 @@ class OpenJob:
                     f"{self.store.name}/{name} is a part of another job; only one job may write "
                     "under a prefix, so give another --out"
                 )
-            return StoredPart.of(stands, found)
+            return StoredPart.of(name, stands, found)
 
         part = _settle(self.store, name, data, judge, self.sleep)
         self.parts[wanted.segment] = part
@@ -197,7 +197,7 @@ def _take_stock(job: OpenJob, standing: Standing, say: Callable[[str], None]) ->
         if data is None:
             return None
         try:
-            return StoredPart.of(read_part(data), data)
+            return StoredPart.of(name, read_part(data), data)
         except DamagedError as error:
             say(f"{job.store.name}/{name} is damaged ({error}); it is set aside and scored again")
             job.store.set_aside(name, f"{OWN_FOLDER}/damaged/{name}")
@@ -210,7 +210,8 @@ def _take_stock(job: OpenJob, standing: Standing, say: Callable[[str], None]) ->
         if part is None:
             continue
         statement = part.statement
-        if (statement.fingerprint, part_name(statement.segment)) != (job.file.fingerprint, name):
+        own_name = job.file.part_name(statement.segment)
+        if (statement.fingerprint, own_name) != (job.file.fingerprint, name):
             raise OutputError(
                 f"{job.store.name}/{name} is a part of another job; remove it, or give another "
                 "--out"

@@ -10,8 +10,8 @@ from typing import Any
 
 from tritonbulk.errors import DamagedError, OutputError
 from tritonbulk.job.fingerprint import canonical_json
-from tritonbulk.job.part import PartStatement, part_name
 from tritonbulk.job.spec import FORMAT_VERSION, JobFile
+from tritonbulk.job.statement import PartStatement
 
 _OPEN = "0" * 64
 
@@ -21,26 +21,27 @@ class StoredPart:
     """A part as it stands in the store.
 
     Attributes:
+        name: of the object.
         statement: what it says of itself.
         size: bytes.
         sha256: hex digest of its bytes, read from the store.
     """
 
+    name: str
     statement: PartStatement
     size: int
     sha256: str
 
     @classmethod
-    def of(cls, statement: PartStatement, data: bytes) -> StoredPart:
+    def of(cls, name: str, statement: PartStatement, data: bytes) -> StoredPart:
         """Return the part whose bytes were read."""
-        return cls(statement, len(data), hashlib.sha256(data).hexdigest())
+        return cls(name, statement, len(data), hashlib.sha256(data).hexdigest())
 
     def to_plain(self) -> dict[str, Any]:
         """Return the part's entry in a manifest."""
         plain = asdict(self.statement)
         del plain["fingerprint"]
-        name = part_name(self.statement.segment)
-        return {"name": name, **plain, "bytes": self.size, "sha256": self.sha256}
+        return {"name": self.name, **plain, "bytes": self.size, "sha256": self.sha256}
 
 
 @dataclass(frozen=True, slots=True)

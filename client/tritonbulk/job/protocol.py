@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from tritonbulk.errors import OutputError
 from tritonbulk.job.fingerprint import difference
 from tritonbulk.job.manifest import Manifest
-from tritonbulk.job.part import PartStatement
 from tritonbulk.job.spec import Follows, InputIdentity, JobFile, JobSpec
+from tritonbulk.job.statement import PartStatement
 
 OWN_FOLDER = "_tritonbulk"
 """Folder in the output that holds everything but parts."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from tritonbulk.errors import OutputError
 from tritonbulk.job.fingerprint import canonical_json, fingerprint
+from tritonbulk.job.statement import part_name
 
 FORMAT_VERSION = 1
 """Version of the format of jobs that this release writes and continues."""
@@ -149,6 +150,10 @@ class JobFile:
         """Number of the first segment."""
         follows = self.spec["follows"]
         return follows["segment_begin"] if follows else 0
+
+    def part_name(self, segment: int) -> str:
+        """Return the name of a segment's part, whose extension begins the encoding's name."""
+        return part_name(segment, self.spec["encoding"].partition("-")[0])
 
     def to_bytes(self) -> bytes:
         """Return the file's bytes, indented for people."""

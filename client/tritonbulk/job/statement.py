@@ -1,6 +1,6 @@
-"""Part: what a part says of itself, and the seal over all of its bytes. Pure.
+"""Statement: what a part says of itself, and the seal over all of its bytes. Pure.
 
-The statement stands in the footer as text, so it is found and sealed without knowing the file's
+It stands in the footer as text, so it is found and sealed without knowing the file's
 format: whatever is written after it and contains no second statement will do.
 """
 
@@ -52,7 +52,7 @@ class PartStatement:
         return json.dumps(plain, separators=(",", ":"))
 
 
-def part_name(segment: int, extension: str = "parquet") -> str:
+def part_name(segment: int, extension: str) -> str:
     """Return the name of a segment's part."""
     return f"part-{segment:08d}.{extension}"
 
