@@ -35,7 +35,7 @@ _HOME = {
     "FailureLimitError": "tritonbulk.errors",
     "OutageError": "tritonbulk.errors",
     "ScoreOptions": "tritonbulk.options",
-    "ScoreResult": "tritonbulk.scoring",
+    "ScoreResult": "tritonbulk.result",
     "ServerError": "tritonbulk.errors",
     "TritonbulkError": "tritonbulk.errors",
     "UsageError": "tritonbulk.errors",
