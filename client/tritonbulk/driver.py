@@ -206,6 +206,7 @@ class _Driver:
         self._reading = False
         self._exhausted = False
         self._stop_s: float | None = None
+        self._cut_short = False
         self._rows_filtered = 0
         self._works: set[asyncio.Task[None]] = set()
 
@@ -237,11 +238,12 @@ class _Driver:
             self._rows_filtered,
             done.attempts,
             done.in_flight_max,
-            stopped=self._stop_s is not None,
+            stopped=self._cut_short,
         )
 
     async def _drop(self) -> None:
         """Give up what is under way; what a thread has begun to write it writes to its end."""
+        self._cut_short = True
         for work in self._works:
             work.cancel()
         await asyncio.gather(*self._works, return_exceptions=True)
@@ -266,10 +268,11 @@ class _Driver:
     def _handle(self, event: _Event, writer: ThreadPoolExecutor) -> None:
         match event:
             case _Read(None):
-                self._reading, self._exhausted = False, True
+                self._reading, self._exhausted, self._cut_short = False, True, False
             case _Read() if self._stop_s is not None:
                 self._reading = False
             case _StopAsked(by_s):
+                self._cut_short = not self._exhausted
                 self._exhausted, self._stop_s = True, by_s
             case _Read((segment, rows)):
                 self._reading = False

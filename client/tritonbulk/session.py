@@ -157,7 +157,11 @@ def confirmation(
 
 
 async def _is_confirmed(endpoints: Sequence[Endpoint], model: ServedModel) -> bool:
-    """Return whether a server says that it serves the model as planned, None if none answers."""
+    """Return whether a server says that it serves the model as planned; False if none answers.
+
+    Raises:
+        ModelError: one says that it does not; a retry does not help.
+    """
     asked = [each.config_digest(model.name, model.version) for each in endpoints]
     said = await asyncio.gather(*asked)
     for endpoint, digest in zip(endpoints, said, strict=True):

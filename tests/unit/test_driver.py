@@ -272,6 +272,26 @@ def test_a_run_that_is_asked_to_stop_finishes_what_it_has_read():
     assert run.read <= len(run.parts) + 1, "nothing that was taken on is dropped"
 
 
+def test_a_stop_that_comes_after_the_last_segment_was_read_changes_nothing():
+    run, stop = Run(rows=300), asyncio.Event()
+
+    async def confirm():
+        while run.read < 3 or not run.exhausted:
+            await asyncio.sleep(0.001)
+        stop.set()
+
+    segments = run.segments
+
+    def told():
+        yield from segments()
+        run.exhausted = True
+
+    run.exhausted, run.segments, run.confirm = False, told, confirm
+    done = run.drive(ScriptedTransport(double), stop=stop, stop_grace_s=60.0)
+    assert not done.stopped
+    assert len(run.parts) == 3
+
+
 def test_a_run_that_is_asked_to_stop_drops_what_is_not_done_in_time():
     run, stop = Run(), asyncio.Event()
 

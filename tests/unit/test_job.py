@@ -159,6 +159,8 @@ def test_only_new_takes_the_files_that_no_job_holds():
     c = replace(B, name="c")
     assert inputs_to_score(standing(first, begun), (A, B, c)) == ((B,), follows(first))
     assert start(standing(first, begun), second, is_fresh=False) is Start.CONTINUE
+    with pytest.raises(OutputError, match="none of its 1 inputs is among those given"):
+        inputs_to_score(standing(first, begun), (A,))
     done = finished(second, ((0, 0, 100),))
     assert done.manifest.segment_end == 4
     assert inputs_to_score(standing(first, done), (A, B, c)) == ((c,), follows(done))

@@ -133,7 +133,8 @@ def inputs_to_score(
     Those of an unfinished job are finished first; otherwise it is those in no job yet.
 
     Raises:
-        OutputError: an input has changed since it was scored; a retry does not help.
+        OutputError: an input has changed since it was scored, or those of an unfinished job have
+            gone; a retry does not help.
     """
     if not standing.jobs:
         return tuple(inputs), None
@@ -142,6 +143,11 @@ def inputs_to_score(
         begun = {entry["name"] for entry in last.file.spec["inputs"]}
         before = last.file.spec["follows"]
         own = tuple(each for each in inputs if each.name in begun)
+        if not own:
+            raise OutputError(
+                f"{standing.name} holds an unfinished job, and none of its {len(begun)} inputs is "
+                "among those given; restore them, or give another --out"
+            )
         return own, Follows(**before) if before else None
     scored = {entry["name"]: entry for job in standing.jobs for entry in job.file.spec["inputs"]}
     new = []
