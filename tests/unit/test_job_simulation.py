@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -16,7 +17,7 @@ from tritonbulk.job import manifest as manifest_module
 from tritonbulk.job.commit import look, open_job
 from tritonbulk.job.protocol import Put, StandingJob, Start
 from tritonbulk.job.spec import InputIdentity, JobSpec, ModelIdentity
-from tritonbulk.job.statement import PartStatement, read_part
+from tritonbulk.job.statement import PartStatement, read_part, seal
 from tritonbulk.testing import MemoryStore, StoreFault
 
 SEEDS = int(os.environ.get("TRITONBULK_TEST_SEEDS", "5000"))
@@ -187,6 +188,34 @@ BUGS = {
 def test_a_seeded_bug_is_found(bug, monkeypatch):
     monkeypatch.setattr(*BUGS[bug])
     assert first_failure(500) is not None, "not found"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"fingerprint": "sha256:other"}, {"segment": 1}, {"input": 1}, {"row_end": 2}],
+)
+def test_a_part_that_appeared_and_is_not_the_one_wanted_is_never_adopted(change):
+    store = MemoryStore()
+    mine = spec(2)
+    job = open_job(store, mine, look(store), lambda _: None)
+    wanted = PartStatement(mine.fingerprint, 0, 0, 0, 1, 1, 0, 0)
+    theirs = seal(replace(wanted, **change).to_text().encode())
+    store.objects["part-00000000.parquet"] = theirs
+    with pytest.raises(OutputError, match="a part of another job"):
+        job.commit(wanted, wanted.to_text().encode())
+    assert job.parts == {}
+    assert store.objects["part-00000000.parquet"] == theirs
+
+
+def test_a_part_that_a_rival_made_first_is_adopted_with_its_failed_rows():
+    store = MemoryStore()
+    mine = spec(1)
+    job = open_job(store, mine, look(store), lambda _: None)
+    wanted = PartStatement(mine.fingerprint, 0, 0, 0, 1, 1, 0, 0)
+    theirs = replace(wanted, rows_failed=1)
+    store.objects["part-00000000.parquet"] = seal(theirs.to_text().encode())
+    assert job.commit(wanted, wanted.to_text().encode()).statement == theirs
+    assert job.finish()[0].rows_failed == 1
 
 
 def test_two_jobs_never_share_a_prefix():
