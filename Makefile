@@ -28,10 +28,10 @@ bench-venv: venv
 	  --disable-pip-version-check --require-hashes --no-deps --requirement requirements/bench.txt
 
 bench-peers: bench-venv ## tritonbulk beside what people use instead, everything
-	@.venv/bin/python benchmarks/peers.py
+	@.venv/bin/python -m benchmarks.peers
 
 bench-peers-quick: bench-venv ## the same, a subset in under 5 minutes
-	@.venv/bin/python benchmarks/peers.py --quick
+	@.venv/bin/python -m benchmarks.peers --quick
 
 clean: ## remove what was made here, the embedded server's cached environment left alone
 	rm -rf .venv data scored bench.json bench-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis

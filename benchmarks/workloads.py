@@ -1,166 +1,158 @@
-"""What is measured: models, their repository entries, and the files that go through them.
+"""What is measured: which rows go through which model entry, and who takes part. Values only.
 
-Everything is made once, from fixed seeds, into one folder, and found there again.
+A workload goes from file to file, or with ``in_memory`` from payloads in memory to answers in
+memory: then it is the way to the server and back that is measured, and no file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from pathlib import Path
+from typing import Literal
 
-import numpy as np
-import onnx
-import pyarrow as pa
-import pyarrow.parquet as pq
-from google.protobuf import text_format
-from onnx import TensorProto, helper, numpy_helper
-from tritonclient.grpc import model_config_pb2
+Layout = Literal["columns", "list", "text", "flights"]
+"""How rows lie in a file: a column a value (``f000``…), one FixedSizeList column ``x``, one column
+of text ``x``, or the flights' own columns. All have the row's number in ``id``."""
 
-CHUNK_ROWS = 65_536
+GRPC, STREAM, SHM = "tritonbulk_grpc", "tritonbulk_stream", "tritonbulk_shm"
+OURS = (GRPC, STREAM, SHM)
+IN_PROCESS = ("in_process_1", "in_process_all", "in_process_spinning")
+
+IN_FLIGHT = 4
+"""Requests in flight, a server, of every contender that does not find the number by itself."""
+
+PAYLOADS = 16
+"""Different requests that an in-memory workload sends over and over."""
+
+ACCELERATOR_BATCH_ROWS = 1024
+ACCELERATOR_EXECUTION_S = (8.0 + 0.05 * ACCELERATOR_BATCH_ROWS) / 1000
+"""The simulated accelerator sleeps until a batch of n rows has taken 8 ms + 0.05 ms · n."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One model and one file.
+    """One model entry and the rows that go through it.
 
     Attributes:
-        name: of the model entry and of the file.
-        rows: rows of the file.
-        width: values of the input tensor ``x`` a row.
-        batch_rows: rows a request, for every contender.
-        max_batch_size: of the entry.
-        instances: of the entry.
-        is_list: whether the file has one FixedSizeList column ``x`` instead of a column a value
-            (``f000``…).
-        parameters: of the entry's configuration.
+        name: in results and on the command line.
+        entry: of the model.
+        layout: of the file.
+        shape: of the tensor that one row makes.
+        rows: scored in a full run.
+        batch_rows: rows a request for every contender; also the entry's ``max_batch_size``, so that
+            tritonbulk takes it by itself.
+        contenders: who takes part.
+        reference: which of them the others are compared with in the table.
+        in_memory: whether no file is read or written.
+        servers: how many there are; each has the one model.
     """
 
     name: str
+    entry: str
+    layout: Layout
+    shape: tuple[int, ...]
     rows: int
-    width: int
     batch_rows: int
-    max_batch_size: int = 4096
-    instances: int = 1
-    is_list: bool = False
-    parameters: tuple[tuple[str, str], ...] = ()
+    contenders: tuple[str, ...]
+    reference: str = GRPC
+    in_memory: bool = False
+    servers: int = 1
 
     @property
-    def input_map(self) -> str:
-        """The mapping of file columns to the tensor ``x``."""
-        return "x=x" if self.is_list else "x=f*"
+    def tensors(self) -> tuple[str, str]:
+        """Names of the input and the output tensor; the latter names the output column."""
+        return ("features", "probabilities") if self.layout == "flights" else ("x", "y")
 
+    @property
+    def input_map(self) -> dict[str, tuple[str, ...]]:
+        """Tensor → columns; empty where the entry's contract says it."""
+        if self.layout == "flights":
+            return {}
+        return {"x": ("f*",) if self.layout == "columns" else ("x",)}
+
+    @property
+    def ideal_rows_s(self) -> float:
+        """Rows a second of simulated accelerators that always have a full batch to execute."""
+        assert self.entry == "accelerator", "nothing else has a known ideal"
+        return self.servers * ACCELERATOR_BATCH_ROWS / ACCELERATOR_EXECUTION_S
+
+
+def _accelerator(servers: int, rows: int) -> Workload:
+    return Workload(
+        f"accelerator_{servers}", "accelerator", "columns", (4,), rows, ACCELERATOR_BATCH_ROWS,
+        (GRPC, "careful_aio"), servers=servers,
+    )  # fmt: skip
+
+
+_SERVER_ONLY = (*OURS, "careful_aio", *IN_PROCESS, "in_process_sessions", "perf_analyzer")
 
 WORKLOADS = {
     workload.name: workload
     for workload in (
-        Workload("mlp", rows=2_097_152, width=64, batch_rows=4096),
-        Workload("heavy", rows=131_072, width=64, batch_rows=256, max_batch_size=256, instances=2),
         Workload(
-            "embedding", rows=131_072, width=384, batch_rows=1024, max_batch_size=1024,
-            instances=2, is_list=True,
+            "mlp", "mlp", "columns", (64,), 2_097_152, 4096,
+            (*OURS, "naive", "careful_aio", *IN_PROCESS),
         ),
-        # Sleeps until an execution has taken 8 ms + 0.05 ms a row: ideal is M / (a + b·M) rows/s.
+        # As many instances as the in-process contenders have threads.
         Workload(
-            "accelerator", rows=131_072, width=4, batch_rows=1024, max_batch_size=1024,
-            parameters=(("simulate_ms", "8,0.05"), ("tritonbulk.run_rows_max", "0")),
+            "mlp_2", "mlp_2", "columns", (64,), 2_097_152, 4096, (*OURS, "careful_aio", *IN_PROCESS)
         ),
+        Workload(
+            "mlp_in_memory", "mlp", "columns", (64,), 2_097_152, 4096,
+            (*OURS, "careful_aio", "perf_analyzer"), in_memory=True,
+        ),
+        Workload(
+            "flights", "flight_delay", "flights", (9,), 1_010_328, 4096,
+            (*OURS, "naive", "careful_aio", *IN_PROCESS),
+        ),
+        Workload(
+            "heavy", "heavy", "columns", (64,), 65_536, 256,
+            (*OURS, "naive", "careful_aio", *IN_PROCESS),
+        ),
+        Workload(
+            "heavy_in_memory", "heavy", "columns", (64,), 65_536, 256, _SERVER_ONLY, in_memory=True,
+        ),
+        Workload(
+            "embedding", "embedding", "list", (384,), 131_072, 1024,
+            (*OURS, "naive", "careful_aio", *IN_PROCESS), reference=SHM,
+        ),
+        Workload(
+            "embedding_in_memory", "embedding", "list", (384,), 393_216, 1024, _SERVER_ONLY,
+            reference=SHM, in_memory=True,
+        ),
+        Workload(
+            "image", "image", "list", (3, 224, 224), 2_048, 8,
+            (*OURS, "careful_aio", *IN_PROCESS), reference=SHM,
+        ),
+        Workload(
+            "image_in_memory", "image", "list", (3, 224, 224), 8_192, 8, _SERVER_ONLY,
+            reference=SHM, in_memory=True,
+        ),
+        Workload(
+            "strings", "strings", "text", (1,), 2_097_152, 4096,
+            (*OURS, "naive", "careful_aio", "in_process_1"),
+        ),
+        # 15 s each at the ideal rate, so that starting and ending are under 2 % of it.
+        _accelerator(1, 262_144),
+        _accelerator(4, 1_048_576),
+        _accelerator(8, 2_097_152),
+        # Files of 51 MB and of 2.15 GB.
+        Workload("memory_small", "mlp", "columns", (64,), 196_608, 4096, ("tritonbulk_cli",),
+                 reference="tritonbulk_cli"),
+        Workload("memory_large", "mlp", "columns", (64,), 8_257_536, 4096, ("tritonbulk_cli",),
+                 reference="tritonbulk_cli"),
     )
 }  # fmt: skip
 
-ACCELERATOR_IDEAL_ROWS_S = 1024 / (8e-3 + 0.05e-3 * 1024)
+QUICK = {
+    "mlp": (GRPC, SHM, "naive", "careful_aio", "in_process_1"),
+    "mlp_2": (GRPC, "in_process_all"),
+    "accelerator_1": (GRPC,),
+}
+"""Workloads of a quick run and who takes part."""
+
+QUICK_SCALE = 0.5
 
 
-def prepare(names: list[str], folder: Path, rows_max: int) -> None:
-    """Make the entries and the files of the workloads, unless they are there.
-
-    Args:
-        names: of the workloads.
-        folder: gets ``repository/`` and ``NAME-ROWS.parquet``.
-        rows_max: files are cut at so many rows.
-    """
-    for name in names:
-        workload = WORKLOADS[name]
-        entry = folder / "repository" / name
-        if not (entry / "config.pbtxt").exists():
-            (entry / "1").mkdir(parents=True, exist_ok=True)
-            onnx.save(_model(workload), str(entry / "1" / "model.onnx"))
-            (entry / "config.pbtxt").write_text(_config(workload))
-        path = file_of(workload, folder, rows_max)
-        if not path.exists():
-            _write(workload, path, min(workload.rows, rows_max))
-
-
-def file_of(workload: Workload, folder: Path, rows_max: int) -> Path:
-    """Return the workload's file."""
-    return folder / f"{workload.name}-{min(workload.rows, rows_max)}.parquet"
-
-
-def _model(workload: Workload) -> onnx.ModelProto:
-    layers = {
-        "mlp": (64, 256, 256, 1),
-        "heavy": (64, 2048, 2048, 1024, 1),
-        "embedding": (384, 768),
-        "accelerator": (4, 1),
-    }[workload.name]
-    random = np.random.default_rng(0)
-    nodes, weights, last = [], [], "x"
-    for index, (rows, columns) in enumerate(pairwise(layers)):
-        weight = random.standard_normal((rows, columns), dtype=np.float32) / np.float32(rows**0.5)
-        weights.append(numpy_helper.from_array(weight, f"w{index}"))
-        is_last = index == len(layers) - 2
-        dense = "y" if is_last else f"dense{index}"
-        nodes.append(helper.make_node("MatMul", [last, f"w{index}"], [dense]))
-        if not is_last:
-            nodes.append(helper.make_node("Relu", [dense], [f"relu{index}"]))
-            last = f"relu{index}"
-    value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        workload.name,
-        [value("x", TensorProto.FLOAT, ["batch", layers[0]])],
-        [value("y", TensorProto.FLOAT, ["batch", layers[-1]])],
-        weights,
-    )
-    return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
-
-
-def _config(workload: Workload) -> str:
-    config = model_config_pb2.ModelConfig(
-        backend="onnxruntime",
-        max_batch_size=workload.max_batch_size,
-        instance_group=[model_config_pb2.ModelInstanceGroup(count=workload.instances)],
-    )
-    config.dynamic_batching.SetInParent()
-    # One thread an instance, as for every in-process contender that is called "1 thread".
-    config.parameters["intra_op_thread_count"].string_value = "1"
-    for key, value in workload.parameters:
-        config.parameters[key].string_value = value
-    return str(text_format.MessageToString(config))
-
-
-def _write(workload: Workload, path: Path, rows: int) -> None:
-    batches = _batches(workload, rows)
-    first = next(batches)
-    aside = path.with_suffix(".part")
-    with pq.ParquetWriter(aside, first.schema, compression="snappy", use_dictionary=False) as file:
-        file.write_batch(first, row_group_size=CHUNK_ROWS)
-        for batch in batches:
-            file.write_batch(batch, row_group_size=CHUNK_ROWS)
-    aside.rename(path)
-
-
-def _batches(workload: Workload, rows: int) -> Iterator[pa.RecordBatch]:
-    random = np.random.default_rng(1)
-    for begin in range(0, rows, CHUNK_ROWS):
-        count = min(CHUNK_ROWS, rows - begin)
-        values = random.standard_normal((count, workload.width), dtype=np.float32)
-        columns = {"id": pa.array(np.arange(begin, begin + count))}
-        if workload.is_list:
-            flat = pa.array(values.reshape(-1))
-            columns["x"] = pa.FixedSizeListArray.from_arrays(flat, workload.width)
-        else:
-            for index in range(workload.width):
-                columns[f"f{index:03d}"] = pa.array(np.ascontiguousarray(values[:, index]))
-        yield pa.record_batch(columns)
+def scaled_rows(workload: Workload, scale: float) -> int:
+    """Return the workload's rows times ``scale``: whole batches, two at least."""
+    return max(round(workload.rows * scale) // workload.batch_rows, 2) * workload.batch_rows

@@ -11,6 +11,7 @@ from typing import Any
 from tritonbulk.contract import parse_input_map
 from tritonbulk.errors import OptionError
 from tritonbulk.options import ScoreOptions
+from tritonbulk.profile import read_profile
 from tritonbulk.result import ScoreResult
 from tritonbulk.scoring import run_score
 
@@ -33,12 +34,12 @@ def score(
         inputs: one file or several, in output order; folders, patterns and URIs as well. Parquet,
             CSV, JSON Lines or Arrow.
         model: the model's name.
-        out: output folder, or URI of an object store's prefix: one ``part-NNNNNNNN.parquet`` a
+        out: output folder, or URI of an object store's prefix: one ``part-NNNNNNNN`` file a
             segment, rows in input order. An unfinished job there is continued.
         endpoints: ``host:port`` of running servers.
         repository: model repository.
         options: any other field of `ScoreOptions`; ``input_map`` also takes
-            ``["tensor=column,…"]``.
+            ``["tensor=column,…"]``, and ``profile`` the path of a file of ``tritonbulk bench``.
 
     Raises:
         UsageError: nothing was sent; a retry does not help.
@@ -81,6 +82,8 @@ async def score_async(
             options[name] = None
     if options.get("keep") is not None:
         options["keep"] = _strings(options["keep"])
+    if isinstance(options.get("profile"), (str, Path)):
+        options["profile"] = read_profile(Path(options["profile"]))
     if options.get("model_version") is not None:
         options["model_version"] = str(options["model_version"])
     checked = ScoreOptions(

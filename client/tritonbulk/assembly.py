@@ -89,8 +89,8 @@ def make_limits(options: ScoreOptions, rows: int | None) -> Limits:
 
 def make_window(options: ScoreOptions, endpoints: int) -> Window:
     """Return the window that was asked for: of fixed width, or one that finds its width."""
-    if options.in_flight_max is not None:
-        return FixedWindow(options.in_flight_max)
+    if options.in_flight_pinned is not None:
+        return FixedWindow(options.in_flight_pinned)
     return GoodputWindow(
         start=WINDOW_START_PER_ENDPOINT * endpoints, limit_max=WINDOW_MAX_PER_ENDPOINT * endpoints
     )

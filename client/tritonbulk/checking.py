@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tritonbulk.errors import DamagedError, InputError, OutputError, SourceError
 from tritonbulk.job.commit import look
@@ -16,6 +15,7 @@ from tritonbulk.job.manifest import Manifest, check_tiling
 from tritonbulk.job.protocol import Standing, StandingJob
 from tritonbulk.job.statement import PartStatement, part_number, read_part
 from tritonbulk.job.stores.base import Store
+from tritonbulk.part import decode_part
 from tritonbulk.source import open_source
 
 
@@ -152,7 +152,7 @@ def _verified_part(store: Store, job: StandingJob, entry: Mapping[str, Any]) -> 
         raise DamagedError("its bytes are not those of the manifest")
     statement = read_part(data)
     try:
-        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+        table = decode_part(data, job.file.out_format)
     except (pa.ArrowException, OSError) as error:
         raise DamagedError("it cannot be read") from error
     # Names only: Parquet gives the items of lists another name, which shows in the type.

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tritonbulk.codec import Answer, Predictions, Reply
+from tritonbulk.codec import Answer, EncodableRows, Predictions, Reply
 from tritonbulk.dispatch import (
     Abort,
     Action,
@@ -38,6 +38,7 @@ from tritonbulk.errors import (
 )
 from tritonbulk.pipeline import Driven, Pipeline
 from tritonbulk.segments import Batch, Segment, plan_batches
+from tritonbulk.stage_clock import StageClock
 from tritonbulk.transport import AttemptFailedError, Transport
 
 ATTEMPT_TIMEOUT_S = 300.0
@@ -84,7 +85,7 @@ class _Open:
     """A segment in memory."""
 
     segment: Segment
-    rows: pa.RecordBatch
+    encodable: EncodableRows
     predictions: Predictions
     size_bytes: int
 
@@ -200,6 +201,8 @@ class _Driver:
         self._tasks = tasks
         self._observe = observe
         self._clock = asyncio.get_running_loop().time
+        self._stages = StageClock()
+        self._laid_out_s = self._lay_out_s()
         self._dispatch = Dispatch(limits, window, len(transports))
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._open: dict[int, _Open] = {}
@@ -238,8 +241,12 @@ class _Driver:
             self._rows_filtered,
             done.attempts,
             done.in_flight_max,
+            self._stages.read(self._lay_out_s() - self._laid_out_s),
             stopped=self._cut_short,
         )
+
+    def _lay_out_s(self) -> float:
+        return sum(transport.laid_out_s for transport in self._transports)
 
     async def _drop(self) -> None:
         """Give up what is under way; what a thread has begun to write it writes to its end."""
@@ -278,7 +285,8 @@ class _Driver:
                 self._reading = False
                 self._take_on(segment, rows, writer)
             case _Answered(request_id, batch, answers, reply):
-                self._open[batch.segment].predictions.put(batch.row_begin, answers)
+                with self._stages.busy("decode"):
+                    self._open[batch.segment].predictions.put(batch.row_begin, answers)
                 reply.release()
                 self._dispatch.succeeded(request_id, self._clock())
                 self._settle(batch.segment, writer)
@@ -290,7 +298,8 @@ class _Driver:
     def _take_on(self, segment: Segment, rows: pa.RecordBatch, writer: ThreadPoolExecutor) -> None:
         predictions = Predictions(segment.rows, self._pipeline.outputs, self._pipeline.names)
         size_bytes = rows.nbytes + segment.rows * self._pipeline.row_bytes_out
-        self._open[segment.index] = _Open(segment, rows, predictions, size_bytes)
+        encodable = self._pipeline.encoder.prepare(rows)
+        self._open[segment.index] = _Open(segment, encodable, predictions, size_bytes)
         self._rows_filtered += segment.rows_filtered
         if not segment.rows:
             self._settle(segment.index, writer)
@@ -331,33 +340,41 @@ class _Driver:
         task.add_done_callback(self._works.discard)
 
     async def _read(self, reader: ThreadPoolExecutor) -> _Event:
-        segments = self._pipeline.segments
-        loop = asyncio.get_running_loop()
-        return _Read(await loop.run_in_executor(reader, lambda: next(segments, None)))
+        def read() -> tuple[Segment, pa.RecordBatch] | None:
+            with self._stages.busy("read"):
+                return next(self._pipeline.segments, None)
+
+        return _Read(await asyncio.get_running_loop().run_in_executor(reader, read))
 
     async def _write(self, done: _Open, writer: ThreadPoolExecutor) -> _Event:
+        def write() -> None:
+            with self._stages.busy("write"):
+                self._pipeline.write(done.segment, done.encodable.rows, done.predictions)
+
         await self._pipeline.confirm()
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(
-            writer, self._pipeline.write, done.segment, done.rows, done.predictions
-        )
+        await asyncio.get_running_loop().run_in_executor(writer, write)
         return _Written(done.segment.index)
 
     async def _attempt(self, send: Send) -> _Event:
         batch = send.batch
         open_ = self._open[batch.segment]
         try:
-            request = self._pipeline.encoder.encode(open_.rows.slice(batch.row_begin, batch.rows))
+            with self._stages.busy("encode"):
+                request = self._pipeline.encoder.encode(
+                    open_.encodable, batch.row_begin, batch.rows
+                )
         except InputError as error:
             where = self._pipeline.name_rows(open_.segment, batch)
             raise DataError(f"{where}: {error}") from error
         timeout_s = min(ATTEMPT_TIMEOUT_S, max(self._limits.max_outage_s, 1.0))
         try:
-            reply = await self._transports[send.endpoint].infer(request, timeout_s)
+            with self._stages.round_trip():
+                reply = await self._transports[send.endpoint].infer(request, timeout_s)
         except AttemptFailedError as error:
             return _Failed(send.request_id, error.failure)
         try:
-            answers = self._pipeline.decoder.decode(reply, batch.rows)
+            with self._stages.busy("decode"):
+                answers = self._pipeline.decoder.decode(reply, batch.rows)
         except AnswerError as error:
             reply.release()
             return _Failed(send.request_id, Failure(2, ANSWER_STATUS, str(error)))

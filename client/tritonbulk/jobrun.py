@@ -27,13 +27,16 @@ from tritonbulk.job.spec import Follows, InputIdentity, JobFile, JobSpec, ModelI
 from tritonbulk.job.statement import PART_KEY, PartStatement
 from tritonbulk.job.stores.base import Store
 from tritonbulk.job.stores.local import LocalStore
-from tritonbulk.options import DEFAULT_REPOSITORY, ScoreOptions
+from tritonbulk.options import DEFAULT_REPOSITORY, OutFormat, ScoreOptions
+from tritonbulk.part import encode_part, output_schema, part_table
 from tritonbulk.plan import Plan
 from tritonbulk.segments import Segment
-from tritonbulk.sink import PARQUET_ENCODING, output_schema, write_part
 from tritonbulk.source import Source
 from tritonbulk.source.identity import Stamp, check_unchanged, identify, stamp
 from tritonbulk.transport import ServedModel
+
+_ENCODINGS: Mapping[OutFormat, str] = {"parquet": "parquet-1", "arrow": "arrow-1"}
+"""How rows become bytes; another number where the same rows would be read differently."""
 
 _VALUE_OPTIONS = (
     "model",
@@ -45,7 +48,9 @@ _VALUE_OPTIONS = (
     "where",
     "keep",
     "rename",
-    "batch_rows",
+    "out_format",
+    "vectors",
+    "batch_rows_pinned",
     "segment_rows",
     "limit_rows",
     "cpu",
@@ -145,9 +150,11 @@ def make_spec(
         ),
         tensors=tensors_to_plain(plan.inputs, plan.outputs),
         output=tuple(
-            (field.name, str(field.type)) for field in output_schema(kept, plan.outputs, plan.names)
+            (field.name, str(field.type))
+            for field in output_schema(kept, plan.outputs, plan.names, options.vectors)
         ),
-        encoding=PARQUET_ENCODING,
+        encoding=_ENCODINGS[options.out_format],
+        vectors=options.vectors,
         follows=inputs.follows,
     )
 
@@ -185,8 +192,10 @@ def part_writer(
             rows_failed=predictions.rows_failed,
             rows_filtered=segment.rows_filtered,
         )
+        kept, footer = rows.select(keep), {PART_KEY: statement.to_text()}
         file = io.BytesIO()
-        write_part(file, rows.select(keep), predictions, {PART_KEY: statement.to_text()})
+        table = part_table(kept, predictions, job.file.spec["vectors"], footer)
+        encode_part(table, file, job.file.out_format, keep)
         return job.commit(statement, file.getvalue())
 
     return write
@@ -218,5 +227,5 @@ def scratch_job(folder: Path) -> OpenJob:
     """Return a job in an empty folder to measure with: commits are real, it is never finished."""
     store = LocalStore(folder)
     store.prepare()
-    spec = {"follows": None, "encoding": PARQUET_ENCODING}
+    spec = {"follows": None, "encoding": _ENCODINGS["parquet"], "vectors": "list"}
     return OpenJob(store, JobFile(spec, "sha256:" + "0" * 64, ""), 0)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from tritonbulk.errors import OptionError
+from tritonbulk.profile import Profile
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
@@ -35,6 +36,13 @@ TransportName = Literal["auto", "unary", "stream", "shm"]
 
 SINGLE_FILE_FORMATS = (".csv", ".jsonl", ".parquet")
 """Extensions that a single file may have."""
+
+
+OutFormat = Literal["parquet", "arrow"]
+"""File formats of parts by the names that ``--out-format`` takes; also their extensions."""
+
+Vectors = Literal["list", "binary"]
+"""Columns of vectors by the names that ``--vectors`` takes: fixed-size lists, or their bytes."""
 
 
 def is_loopback(address: str) -> bool:
@@ -69,10 +77,15 @@ class ScoreOptions:
         keep: input columns to keep in the output (names or patterns); None keeps all of
             ``columns``.
         rename: output tensor → name of its column.
+        out_format: of the parts.
+        vectors: how a prediction of several numbers stands in a row; "binary" is written three
+            times as fast.
         batch_rows: rows a request; None derives them from the model (see `dispatch.limits`).
         segment_rows: rows a part, before ``where``; None takes `SEGMENT_ROWS`, or fewer of wide
             rows (see `dispatch.limits`).
         in_flight_max: requests in flight, over all endpoints; None finds the width while running.
+        profile: a measured choice that pins ``batch_rows`` and ``in_flight_max`` where they are
+            None, and may not contradict them.
         max_outage_s: seconds without any server answering after which the run gives up.
         limit_rows: take on only the first so many rows, before ``where``; None takes on all.
         failed_fraction_max: share of all rows (0…1) that may fail before the run stops; ten rows
@@ -107,9 +120,12 @@ class ScoreOptions:
     where: str | pc.Expression | None = None
     keep: tuple[str, ...] | None = None
     rename: Mapping[str, str] = field(default_factory=dict)
+    out_format: OutFormat = "parquet"
+    vectors: Vectors = "list"
     batch_rows: int | None = None
     segment_rows: int | None = None
     in_flight_max: int | None = None
+    profile: Profile | None = None
     max_outage_s: float = MAX_OUTAGE_S
     limit_rows: int | None = None
     failed_fraction_max: float = 0.01
@@ -141,10 +157,6 @@ class ScoreOptions:
             raise OptionError("no input was given; name at least one file")
         if not self.model:
             raise OptionError("no model was given; name one with --model")
-        if self.input_format is not None and self.input_format not in get_args(Format):
-            raise OptionError(
-                f"--format is {self.input_format!r}; give one of {', '.join(get_args(Format))}"
-            )
         if self.columns == ():
             raise OptionError("--columns names no column; name those that the model needs")
         for name, value in (
@@ -167,8 +179,20 @@ class ScoreOptions:
             raise OptionError(
                 f"--max-failed-fraction is {self.failed_fraction_max}; give a share from 0 to 1"
             )
+        self._check_names()
         self._check_output()
-        self._check_transport()
+        self._check_profile()
+        self._check_shared_memory()
+
+    def _check_names(self) -> None:
+        for option, given, known in (
+            ("--format", self.input_format or "parquet", get_args(Format)),
+            ("--out-format", self.out_format, get_args(OutFormat)),
+            ("--vectors", self.vectors, get_args(Vectors)),
+            ("--transport", self.transport, get_args(TransportName)),
+        ):
+            if given not in known:
+                raise OptionError(f"{option} is {given!r}; give one of {', '.join(known)}")
 
     def _check_output(self) -> None:
         if self.only_new and (self.fresh or self.limit_rows is not None):
@@ -181,12 +205,34 @@ class ScoreOptions:
                 f"{', '.join(SINGLE_FILE_FORMATS)}, which tell its format"
             )
 
-    def _check_transport(self) -> None:
-        if self.transport not in get_args(TransportName):
+    @property
+    def batch_rows_pinned(self) -> int | None:
+        """Rows a request that were asked for or measured; None derives them from the model."""
+        return self.batch_rows or (self.profile.batch_rows if self.profile else None)
+
+    @property
+    def in_flight_pinned(self) -> int | None:
+        """Requests in flight that were asked for or measured; None finds the width."""
+        return self.in_flight_max or (self.profile.in_flight if self.profile else None)
+
+    def _check_profile(self) -> None:
+        if self.profile is None:
+            return
+        if self.profile.model != self.model:
             raise OptionError(
-                f"--transport is {self.transport!r}; give one of "
-                f"{', '.join(get_args(TransportName))}"
+                f"--profile was measured with model {self.profile.model!r}, not {self.model!r}; "
+                "run tritonbulk bench with this one"
             )
+        for option, asked, measured in (
+            ("--batch-rows", self.batch_rows, self.profile.batch_rows),
+            ("--max-in-flight", self.in_flight_max, self.profile.in_flight),
+        ):
+            if asked not in (None, measured):
+                raise OptionError(
+                    f"{option} is {asked}, but --profile measured {measured}; leave one of them out"
+                )
+
+    def _check_shared_memory(self) -> None:
         if self.trust_shared_memory:
             for address in self.endpoints:
                 if not is_loopback(address):

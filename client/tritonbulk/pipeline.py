@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from tritonbulk.bottleneck import StageSeconds
 from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
 from tritonbulk.contract import OutputTensor
 from tritonbulk.segments import Batch, Segment
@@ -46,9 +47,16 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True)
 class Driven:
-    """What a run did; rows and requests are counts, ``in_flight_max`` the most at one moment.
+    """What a run did.
 
-    ``stopped`` tells that it was asked to stop before the last segment was read or written.
+    Attributes:
+        rows_ok: rows with a prediction.
+        rows_failed: rows with an error.
+        rows_filtered: rows that a filter removed.
+        requests: requests sent, repeated attempts included.
+        in_flight_max: most requests in flight at one moment.
+        stages: how long each stage was busy.
+        stopped: it was asked to stop before the last segment was read or written.
     """
 
     rows_ok: int
@@ -56,4 +64,5 @@ class Driven:
     rows_filtered: int
     requests: int
     in_flight_max: int
+    stages: StageSeconds
     stopped: bool = False

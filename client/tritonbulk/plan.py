@@ -21,7 +21,7 @@ from tritonbulk.contract import (
 from tritonbulk.dispatch import batch_rows_auto
 from tritonbulk.errors import ContractError, OptionError
 from tritonbulk.options import ScoreOptions
-from tritonbulk.sink import output_schema
+from tritonbulk.part import output_schema
 from tritonbulk.source import matching
 from tritonbulk.transport import ServedModel
 
@@ -80,13 +80,14 @@ def make_plan(
     if options.keep is not None:
         keep = matching(options.keep, schema.names, "--keep")
     names = _prediction_names(model.outputs, options.rename)
-    output_schema([schema.field(name) for name in keep], model.outputs, names)
+    kept = [schema.field(name) for name in keep]
+    output_schema(kept, model.outputs, names, options.vectors)
     return Plan(
         inputs=inputs,
         outputs=model.outputs,
         names=names,
         keep=keep,
-        batch_rows=_batch_rows(options.batch_rows, model),
+        batch_rows=_batch_rows(options, model),
     )
 
 
@@ -154,12 +155,15 @@ def _prediction_names(
     return tuple(rename.get(name, name) for name in known)
 
 
-def _batch_rows(asked: int | None, model: ServedModel) -> int:
+def _batch_rows(options: ScoreOptions, model: ServedModel) -> int:
+    asked = options.batch_rows_pinned
     if asked is None:
         return batch_rows_auto(model.inputs, model.outputs, model.max_batch_size)
     if model.max_batch_size and asked > model.max_batch_size:
+        origin = "" if options.batch_rows else " (pinned by --profile)"
         raise OptionError(
-            f"--batch-rows {asked} is more than the max_batch_size {model.max_batch_size} of model "
-            f"{model.name!r}; give at most that, or raise it in the model's config.pbtxt"
+            f"--batch-rows {asked}{origin} is more than the max_batch_size "
+            f"{model.max_batch_size} of model {model.name!r}; give at most that, or "
+            "raise it in the model's config.pbtxt"
         )
     return asked

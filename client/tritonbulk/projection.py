@@ -25,6 +25,7 @@ from tritonbulk.job.protocol import Put
 from tritonbulk.job.statement import read_part
 from tritonbulk.job.stores.base import Store
 from tritonbulk.job.stores.local import make_folder, publish, sink_errors
+from tritonbulk.part import decode_part
 
 
 def project(store: Store, parts: Sequence[str], path: Path) -> None:
@@ -73,7 +74,7 @@ def _tables(store: Store, parts: Sequence[str]) -> Iterator[pa.Table]:
             read_part(data)
         except DamagedError as error:
             raise DamagedError(f"{store.name}/{name} is damaged ({error}); restore it") from error
-        table = pq.read_table(pa.BufferReader(data))
+        table = decode_part(data, "arrow" if name.endswith(".arrow") else "parquet")
         yield table.replace_schema_metadata(None)
 
 

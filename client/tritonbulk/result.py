@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tritonbulk.bottleneck import Bottleneck
+from tritonbulk.profile import Profile
+
 
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
@@ -34,6 +37,9 @@ class ScoreResult:
         job_rows_failed: of these, rows with an error.
         segments: parts that this run made.
         segments_before: parts that stood there when it began.
+        bottleneck: the stage that bounded the rate, and the figures that say so; None if there was
+            nothing to do.
+        profile: the measured choice that pinned batch rows and window; None if none did.
     """
 
     rows_in: int
@@ -57,3 +63,5 @@ class ScoreResult:
     job_rows_failed: int
     segments: int
     segments_before: int
+    bottleneck: Bottleneck | None
+    profile: Profile | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from tritonbulk.assembly import (
     names_of,
     segment_rows_for,
 )
+from tritonbulk.bottleneck import Bottleneck, find_bottleneck
 from tritonbulk.driver import drive
 from tritonbulk.errors import InputError, StoppedError
 from tritonbulk.job.commit import OpenJob, look, open_job
@@ -38,7 +40,15 @@ from tritonbulk.pipeline import Driven
 from tritonbulk.plan import Plan, make_plan
 from tritonbulk.projection import project
 from tritonbulk.result import ScoreResult
-from tritonbulk.session import Servers, confirmation, connect, read_contract, serve
+from tritonbulk.server_statistics import total_seconds
+from tritonbulk.session import (
+    Servers,
+    confirmation,
+    connect,
+    read_contract,
+    read_statistics,
+    serve,
+)
 from tritonbulk.source import Source, open_source
 from tritonbulk.transport import Endpoint, ServedModel, open_transports
 
@@ -60,9 +70,19 @@ class Observer:
 
 
 async def run_score(
-    options: ScoreOptions, observer: Observer | None = None, stop: asyncio.Event | None = None
+    options: ScoreOptions,
+    observer: Observer | None = None,
+    stop: asyncio.Event | None = None,
+    ready: Servers | None = None,
 ) -> ScoreResult:
     """Carry out one scoring run; see `score` for what it raises.
+
+    Args:
+        options: what to do.
+        observer: told how it goes.
+        stop: asks the run to end early.
+        ready: where to send the requests, for whoever has a server already and the right to share
+            memory with it; None: those that ``options`` name, else an embedded one.
 
     Raises:
         StoppedError: ``stop`` was set before the last segment was read; what is complete is
@@ -70,7 +90,7 @@ async def run_score(
     """
     observer = observer or Observer()
     store = open_store(options.out, is_single_writer=options.single_writer)
-    result = await _run_job(options, store, observer, stop)
+    result = await _run_job(options, store, observer, stop, ready)
     if options.single_file is not None:
         finished = await asyncio.to_thread(look, store)
         await asyncio.to_thread(project, store, finished.parts, options.single_file)
@@ -79,7 +99,11 @@ async def run_score(
 
 
 async def _run_job(
-    options: ScoreOptions, store: Store, observer: Observer, stop: asyncio.Event | None
+    options: ScoreOptions,
+    store: Store,
+    observer: Observer,
+    stop: asyncio.Event | None,
+    ready: Servers | None,
 ) -> ScoreResult:
     watch = _Stopwatch()
     source = open_source(options.inputs, options.input_format, options.columns, options.where)
@@ -95,7 +119,8 @@ async def _run_job(
         observer.say(f"this job is finished already; see {store.name}")
         return _unneeded(options, finished, watch)
     watch.pause()
-    async with serve(options, observer.say) as servers:
+    given = contextlib.nullcontext(ready) if ready else serve(options, observer.say)
+    async with given as servers:
         watch.resume()
         async with connect(servers, options, observer.say) as (endpoints, model):
             plan = make_plan(options, model, source.schema, contract, source.name)
@@ -120,6 +145,14 @@ async def _run_job(
     return result
 
 
+def _tell_profile(options: ScoreOptions, observer: Observer) -> None:
+    if (profile := options.profile) is not None:
+        observer.say(
+            f"the profile pins {profile.batch_rows:,} rows a request and {profile.in_flight} "
+            f"requests in flight, which scored {profile.rows_per_second:,.0f} rows/s when measured"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class _Run:
     """One run of a job, everything decided."""
@@ -142,6 +175,7 @@ class _Run:
         if before:
             self.observer.say(f"going on with a job of which {before} segments are done")
         rows = self._rows_expected()
+        _tell_profile(options, self.observer)
         self.observer.begin(rows)
         pipeline = make_pipeline(
             source,
@@ -152,6 +186,7 @@ class _Run:
             confirmation(self.endpoints, self.model, options.max_outage_s),
         )
         carriage = make_carriage(options, plan, self.servers)
+        counted = await read_statistics(self.endpoints, self.model)
         async with open_transports(
             carriage, self.endpoints, self.servers.shared_memory, self.observer.say
         ) as transports:
@@ -171,10 +206,16 @@ class _Run:
                 f"stopped with {len(self.job.parts)} segments in {self.job.store.name}; the same "
                 "command goes on with the rest"
             )
+        bottleneck = find_bottleneck(
+            driven.stages,
+            total_seconds(
+                counted, await read_statistics(self.endpoints, self.model), self.model.instances
+            ),
+        )
         if not self.job.parts:
             await asyncio.to_thread(write_empty, self.job, source, plan)
         manifest, _ = await asyncio.to_thread(self.job.finish)
-        result = self._result(driven, transport, manifest, before)
+        result = self._result(driven, transport, manifest, before, bottleneck)
         await asyncio.to_thread(record_run, self.job.store, asdict(result))
         return result
 
@@ -188,7 +229,12 @@ class _Run:
         return rows - sum(part.statement.rows for part in self.job.parts.values())
 
     def _result(
-        self, driven: Driven, transport: str, manifest: Manifest, before: int
+        self,
+        driven: Driven,
+        transport: str,
+        manifest: Manifest,
+        before: int,
+        bottleneck: Bottleneck,
     ) -> ScoreResult:
         rows_scored = driven.rows_ok + driven.rows_failed
         seconds, cpu_s = self.watch.now()
@@ -214,6 +260,8 @@ class _Run:
             job_rows_failed=manifest.rows_failed,
             segments=len(manifest.parts) - before,
             segments_before=before,
+            bottleneck=bottleneck,
+            profile=self.options.profile,
         )
 
 
@@ -261,6 +309,8 @@ def _unneeded(options: ScoreOptions, job: StandingJob, watch: _Stopwatch) -> Sco
         job_rows_failed=job.manifest.rows_failed,
         segments=0,
         segments_before=len(job.manifest.parts),
+        bottleneck=None,
+        profile=options.profile,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -54,7 +55,26 @@ class Batch:
         )
 
 
-def head(blocks: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A run of rows that no filter keeps and that were therefore not read; counts like a block."""
+
+    rows: int
+
+    def __len__(self) -> int:
+        """Return how many rows it stands for."""
+        return self.rows
+
+    def slice(self, begin: int, rows: int | None = None) -> Gap:
+        """Return a part of it, as `pa.RecordBatch.slice` does."""
+        left = self.rows - begin
+        return Gap(left if rows is None else min(rows, left))
+
+
+Block: TypeAlias = pa.RecordBatch | Gap
+
+
+def head(blocks: Iterable[Block], rows: int) -> Iterator[Block]:
     """Yield the first ``rows`` rows of ``blocks``, of which no more are taken than that needs."""
     for block in blocks:
         yield block.slice(0, rows)
@@ -63,30 +83,26 @@ def head(blocks: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch
             return
 
 
-def cut(blocks: Iterable[pa.RecordBatch], segment_rows: int) -> Iterator[pa.RecordBatch]:
+def cut(blocks: Iterable[Block], segment_rows: int) -> Iterator[list[Block]]:
     """Yield the rows of a file as runs of ``segment_rows``, the last as long as what is left.
 
-    How the rows are spread over ``blocks`` changes nothing. A run within one block is a view of
-    it; one that spans several is copied.
+    A run is its pieces in order, each a view of one block. How the rows are spread over ``blocks``
+    changes nothing but the pieces.
     """
-    ready: list[pa.RecordBatch] = []
+    ready: list[Block] = []
     have = 0
     for block in blocks:
         taken = 0
         while have + len(block) - taken >= segment_rows:
             ready.append(block.slice(taken, segment_rows - have))
             taken += segment_rows - have
-            yield _joined(ready)
+            yield ready
             ready, have = [], 0
         if taken < len(block):
             ready.append(block.slice(taken))
             have += len(block) - taken
     if ready:
-        yield _joined(ready)
-
-
-def _joined(blocks: list[pa.RecordBatch]) -> pa.RecordBatch:
-    return blocks[0] if len(blocks) == 1 else pa.concat_batches(blocks)
+        yield ready
 
 
 def plan_batches(segment: Segment, batch_rows: int) -> tuple[Batch, ...]:

@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from tritonclient.grpc import service_pb2
+
 from tritonbulk.contract import Contract
 from tritonbulk.driver import settle_some
 from tritonbulk.errors import ContractError, InputError, ModelError, OutageError, UsageError
@@ -171,6 +173,14 @@ async def _is_confirmed(endpoints: Sequence[Endpoint], model: ServedModel) -> bo
                 "under the same version; give it a version of its own, then run again"
             )
     return any(digest is not None for digest in said)
+
+
+async def read_statistics(
+    endpoints: Sequence[Endpoint], model: ServedModel
+) -> list[service_pb2.ModelStatistics | None]:
+    """Return each server's counters of the model; None for one that does not tell."""
+    readings = (endpoint.statistics(model.name, model.version) for endpoint in endpoints)
+    return await asyncio.gather(*readings)
 
 
 def read_contract(options: ScoreOptions) -> Contract | None:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import (
+    deserialize_bytes_tensor,
     np_to_triton_dtype,
     serialize_byte_tensor,
     triton_to_np_dtype,
@@ -40,6 +41,7 @@ class ScriptedTransport:
     Attributes:
         requests: every request that arrived, decoded.
         in_flight_max: most requests under way at one moment.
+        laid_out_s: see `tritonbulk.transport.Transport.laid_out_s`; none is laid out here.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class ScriptedTransport:
         self._faults = list(faults)
         self._delay_s = delay_s
         self._in_flight = 0
+        self.laid_out_s = 0.0
         self.requests: list[service_pb2.ModelInferRequest] = []
         self.in_flight_max = 0
 
@@ -146,11 +149,17 @@ class MemoryStore:
 
 
 def decode_tensors(request: service_pb2.ModelInferRequest) -> dict[str, npt.NDArray[np.generic]]:
-    """Return the numeric input tensors of a request, by name."""
+    """Return the input tensors of a request by name; text as arrays of bytes objects."""
     return {
-        tensor.name: np.frombuffer(raw, triton_to_np_dtype(tensor.datatype)).reshape(tensor.shape)
+        tensor.name: _decode(raw, tensor.datatype).reshape(tensor.shape)
         for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True)
     }
+
+
+def _decode(raw: bytes, datatype: str) -> npt.NDArray[np.generic]:
+    if datatype == "BYTES":
+        return np.asarray(deserialize_bytes_tensor(raw))
+    return np.frombuffer(raw, triton_to_np_dtype(datatype))
 
 
 def encode_answer(version: str, outputs: Tensors) -> bytes:

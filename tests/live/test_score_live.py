@@ -78,6 +78,10 @@ def test_every_row_comes_back_in_order_with_its_prediction(rows, triton, tmp_pat
     assert result["requests"] == 2_500
     assert result["batch_rows"] == 4
     assert 4 <= result["in_flight_max"] <= 64
+    load = result["bottleneck"]["load"]
+    assert 0 < load["instances"] <= 1, "the server tells how busy the model was"
+    assert 0 < load["compute_ms"] <= load["round_trip_ms"]
+    assert f"bottleneck: {result['bottleneck']['stage']} (" in done.stdout
     assert result["model"] == "double"
     assert result["model_version"] == "1"
     assert result["endpoints"] == [triton.grpc]
@@ -139,6 +143,19 @@ def test_a_filter_removes_rows_and_the_parts_say_how_many(rows, triton, tmp_path
     assert tables[1]["id"].to_pylist() == list(range(4_002, 5_000))
     removed = [read_part(part.read_bytes()).rows_filtered for part in parts]
     assert removed == [4_000, 2]
+
+
+def test_vectors_may_be_bytes_in_arrow_files(rows, triton, tmp_path):
+    out = tmp_path / "out"
+    form = ("--out-format", "arrow", "--vectors", "binary", "--keep", "id", "--input-map", MAP)
+    done = score(rows, triton, out, *form)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in out.glob("part-*")] == ["part-00000000.arrow"]
+    table = ds.dataset(out, format="arrow").to_table()
+    metadata = table.schema.field("y").metadata
+    assert metadata == {b"tritonbulk.dtype": b"float32", b"tritonbulk.shape": b"4"}
+    found = np.frombuffer(b"".join(table["y"].to_pylist()), np.float32)
+    assert (found == np.arange(40_000, dtype=np.float32) * 2).all()
 
 
 def test_bad_data_is_a_sentence_that_names_file_row_and_column(triton, tmp_path):
@@ -341,6 +358,16 @@ def test_the_sweep_measures_every_setting_and_saves_it(rows, triton, tmp_path):
     alone, crowded = figures["cells"][0]["server"], figures["cells"][1]["server"]
     assert alone["executed_batch_rows"] == 1
     assert crowded["executed_batch_rows"] > 1, "dynamic batching merges what waits"
+
+    profile = ("--profile", tmp_path / "bench.json", "--input-map", MAP, "--json")
+    scored = score(rows, triton, tmp_path / "out", *profile)
+    assert scored.returncode == 0, scored.stderr
+    result = json.loads(scored.stdout.splitlines()[-1])
+    best = max(figures["cells"], key=lambda cell: cell["rows_per_second"])
+    pinned = {name: result["profile"][name] for name in ("batch_rows", "in_flight")}
+    assert pinned == best["setting"]
+    assert (result["batch_rows"], result["in_flight_max"]) == tuple(pinned.values())
+    assert f"the profile pins {pinned['batch_rows']} rows a request" in scored.stderr
 
 
 def test_a_sweep_beyond_the_models_limit_is_refused_before_it_begins(rows, triton, tmp_path):

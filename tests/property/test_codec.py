@@ -2,6 +2,7 @@
 
 import contextlib
 
+import ml_dtypes
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -14,17 +15,20 @@ from tritonclient.utils import serialize_byte_tensor
 from tritonbulk.codec import Predictions, Reply, RequestEncoder, ResponseDecoder
 from tritonbulk.codec.text import decode_texts, encode_texts
 from tritonbulk.codec.wire import split_response, split_stream_reply
-from tritonbulk.contract import Column, InputTensor, OutputTensor, datatype
-from tritonbulk.errors import AnswerError, InputError
+from tritonbulk.contract import Column, InputTensor, OutputTensor, check_columns, datatype, gather
+from tritonbulk.errors import AnswerError, ContractError, InputError
 from tritonbulk.testing import encode_answer
 
 NUMERIC = [
     "BOOL", "UINT8", "UINT16", "UINT32", "UINT64", "INT8", "INT16", "INT32", "INT64",
-    "FP16", "FP32", "FP64",
+    "FP16", "FP32", "FP64", "BF16",
 ]  # fmt: skip
 
 
 def arrays(name, shape):
+    if name == "BF16":  # Files have no such type: float32 that are, and that are not, exact.
+        values = arrays("FP32", shape).filter(lambda a: not (abs(a[np.isfinite(a)]) > 3e38).any())
+        return values | values.map(lambda a: a.astype(ml_dtypes.bfloat16).astype(np.float32))
     dtype = datatype(name).numpy
     return hnp.arrays(dtype, shape, elements=hnp.from_dtype(dtype, allow_subnormal=False))
 
@@ -35,7 +39,8 @@ def decode_response(data, outputs, rows, version):
 
 def request_of(tensor, batch):
     encoder = RequestEncoder("m", "7", [tensor], [OutputTensor("y", datatype("FP32"), ())])
-    return service_pb2.ModelInferRequest.FromString(encoder.encode(batch).to_bytes())
+    request = encoder.encode(encoder.prepare(batch), 0, len(batch))
+    return service_pb2.ModelInferRequest.FromString(request.to_bytes())
 
 
 @given(st.data(), st.sampled_from(NUMERIC), st.integers(1, 5), st.integers(1, 4))
@@ -48,7 +53,7 @@ def test_scalar_columns_become_the_bytes_that_tritonclient_sends(data, name, row
     request = request_of(tensor, pa.record_batch(columns))
 
     theirs = InferInput("x", [rows, width], name)
-    theirs.set_data_from_numpy(values)
+    theirs.set_data_from_numpy(values.astype(datatype(name).numpy))
     assert request.model_name == "m"
     assert request.model_version == "7"
     assert request.inputs[0] == theirs._get_tensor()
@@ -65,7 +70,37 @@ def test_a_fixed_size_list_column_becomes_the_whole_row(data, name, rows):
     request = request_of(tensor, pa.record_batch({"v": lists}))
 
     assert list(request.inputs[0].shape) == [rows, 2, 3]
-    assert list(request.raw_input_contents) == [values.tobytes()]
+    assert list(request.raw_input_contents) == [values.astype(datatype(name).numpy).tobytes()]
+
+
+@given(
+    st.data(),
+    st.sampled_from(NUMERIC),
+    st.integers(0, 2),
+    st.integers(2, 6),
+    st.sampled_from([(3,), (1, 1, 1), (2, 1), (1, 2)]),
+)
+def test_a_run_of_rows_is_encoded_as_if_it_were_alone(data, name, skip, rows, widths):
+    values = data.draw(arrays(name, (skip + rows, 3)))
+    columns, end = {}, 0
+    for width in widths:
+        begin, end = end, end + width
+        column = pa.array(np.ascontiguousarray(values[:, begin:end]).reshape(-1))
+        if width > 1:
+            column = pa.FixedSizeListArray.from_arrays(column, width)
+        columns[f"c{begin}"] = column
+    batch = pa.record_batch(columns).slice(skip)
+    tensor = InputTensor("x", datatype(name), (3,), tuple(map(Column, columns)))
+    begin = data.draw(st.integers(0, rows - 1))
+    count = data.draw(st.integers(1, rows - begin))
+
+    encoder = RequestEncoder("m", "7", [tensor], [])
+    request = encoder.encode(encoder.prepare(batch), begin, count).to_bytes()
+
+    alone = values[skip + begin : skip + begin + count].astype(datatype(name).numpy)
+    found = service_pb2.ModelInferRequest.FromString(request)
+    assert list(found.raw_input_contents) == [alone.tobytes()]
+    assert list(found.inputs[0].shape) == [count, 3]
 
 
 TEXT_COLUMNS = st.integers(1, 5).flatmap(
@@ -130,7 +165,8 @@ def test_a_request_names_itself_where_it_is_told_to(name):
     encoder = RequestEncoder(
         "m", "7", [InputTensor("x", datatype("INT8"), (1,), (Column("a"),))], []
     )
-    request = encoder.encode(pa.record_batch({"a": pa.array([1, 2], pa.int8())}))
+    rows = encoder.prepare(pa.record_batch({"a": pa.array([1, 2], pa.int8())}))
+    request = encoder.encode(rows, 0, 2)
     plain = service_pb2.ModelInferRequest.FromString(request.to_bytes())
     named = service_pb2.ModelInferRequest.FromString(request.to_bytes(name))
     assert named.id == name
@@ -138,11 +174,55 @@ def test_a_request_names_itself_where_it_is_told_to(name):
     assert named == plain
 
 
-def test_a_list_column_has_no_place_beside_others():
+WIDTHS = st.lists(st.integers(1, 4), min_size=2, max_size=4)
+
+
+def side_by_side(values, widths, are_lists):
+    """Columns of these widths whose elements make up the rows of ``values``."""
+    columns, begin = {}, 0
+    for index, (width, is_list) in enumerate(zip(widths, are_lists, strict=True)):
+        part = pa.array(np.ascontiguousarray(values[:, begin : begin + width]).reshape(-1))
+        if is_list:
+            offsets = pa.array(np.arange(0, len(part) + 1, width), pa.int32())
+            part = pa.ListArray.from_arrays(offsets, part)
+        elif width > 1:
+            part = pa.FixedSizeListArray.from_arrays(part, width)
+        columns[f"c{index}"], begin = part, begin + width
+    return pa.record_batch(columns)
+
+
+@given(st.data(), st.sampled_from([*NUMERIC, "BYTES"]), st.integers(1, 5), WIDTHS)
+def test_lists_and_scalars_fill_a_row_side_by_side(data, name, rows, widths):
+    shape = (rows, sum(widths))
+    if name == "BYTES":
+        texts = data.draw(st.lists(st.binary(max_size=9), min_size=shape[1], max_size=shape[1]))
+        values = np.array([texts] * rows, dtype=object)
+        values[:, 0] = [str(row).encode() for row in range(rows)]
+    else:
+        values = data.draw(arrays(name, shape))
+    batch = side_by_side(values, widths, [data.draw(st.booleans()) for _ in widths])
+    tensor = InputTensor("x", datatype(name), (shape[1],), tuple(map(Column, batch.schema.names)))
+    check_columns([tensor], batch.schema, "in")
+
+    request = request_of(tensor, batch)
+
+    theirs = InferInput("x", list(shape), name)
+    theirs.set_data_from_numpy(values.astype(datatype(name).numpy))
+    assert list(request.inputs[0].shape) == list(shape)
+    assert list(request.raw_input_contents) == [theirs._get_content()]
+    assert gather(batch, tensor).tolist() == values.astype(datatype(name).numpy).tolist() or (
+        np.isnan(values.astype(float)).any()
+    )
+
+
+def test_lists_beside_scalars_must_fill_the_row():
     lists = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 2.0, 3.0, 4.0], pa.float32()), 2)
-    tensor = InputTensor("x", datatype("FP32"), (3,), (Column("v"), Column("a")))
-    with pytest.raises(InputError, match="'v' holds lists"):
-        request_of(tensor, pa.record_batch({"v": lists, "a": pa.array([1.0, 2.0], pa.float32())}))
+    batch = pa.record_batch({"v": lists, "a": pa.array([1.0, 2.0], pa.float32())})
+    tensor = InputTensor("x", datatype("FP32"), (4,), (Column("v"), Column("a")))
+    with pytest.raises(ContractError, match=r"takes 4 values a row but 2 columns .* with 3 values"):
+        check_columns([tensor], batch.schema, "in")
+    with pytest.raises(InputError, match="give 3 values a row"):
+        request_of(tensor, batch)
 
 
 def test_data_outside_of_the_message_are_taken_unless_the_message_has_them():
@@ -176,13 +256,20 @@ def test_text_becomes_the_bytes_that_tritonclient_sends(texts):
 
 @given(st.data(), st.sampled_from(NUMERIC), st.integers(1, 4))
 def test_an_answer_comes_back_as_it_was(data, name, rows):
-    values = data.draw(arrays(name, (rows, 2)))
+    values = data.draw(arrays(name, (rows, 2))).astype(datatype(name).numpy)
     output = OutputTensor("y", datatype(name), (2,))
 
     (tensor,) = decode_response(encode_answer("7", {"y": values}), [output], rows, "7")
 
     assert tensor.tobytes() == values.tobytes()
     assert tensor.shape == values.shape
+
+    predictions = Predictions(rows, [output], ["y"])
+    predictions.put(0, [tensor])
+    (field, column), *_ = predictions.to_columns()
+    assert field.type == pa.list_(output.datatype.arrow, 2)
+    back = np.asarray(column.flatten().to_numpy(zero_copy_only=False), output.datatype.numpy)
+    assert back.tobytes() == values.tobytes()
 
 
 @given(st.lists(st.text(), min_size=1, max_size=5))

@@ -12,7 +12,7 @@ from tritonbulk.dispatch.limits import (
     segment_rows_auto,
 )
 from tritonbulk.options import SEGMENT_ROWS
-from tritonbulk.segments import Batch, Segment, cut, head, plan_batches
+from tritonbulk.segments import Batch, Gap, Segment, cut, head, plan_batches
 
 BLOCKS = st.lists(st.integers(0, 50), max_size=12)
 
@@ -25,21 +25,41 @@ def blocks_of(sizes):
         begin += size
 
 
-def rows_of(runs):
-    return [run.column("row").to_pylist() for run in runs]
+def rows_of(blocks):
+    return [block.column("row").to_pylist() for block in blocks]
+
+
+def all_rows(blocks):
+    return [row for rows in rows_of(blocks) for row in rows]
 
 
 @given(BLOCKS, st.integers(1, 70))
 def test_a_cut_depends_on_rows_alone_not_on_blocks(sizes, segment_rows):
     rows = list(range(sum(sizes)))
     expected = [rows[at : at + segment_rows] for at in range(0, len(rows), segment_rows)]
-    assert rows_of(cut(blocks_of(sizes), segment_rows)) == expected
+    runs = [all_rows(pieces) for pieces in cut(blocks_of(sizes), segment_rows)]
+    assert runs == expected
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=12), st.integers(1, 70))
+def test_rows_that_were_not_read_count_like_others(layout, segment_rows):
+    sizes = [size for size, _ in layout]
+    blocks = [
+        block if is_read else Gap(len(block))
+        for block, (_, is_read) in zip(blocks_of(sizes), layout, strict=True)
+    ]
+    read = all_rows(block for block in blocks if not isinstance(block, Gap))
+    runs = list(cut(blocks, segment_rows))
+    lengths = [sum(map(len, pieces)) for pieces in runs]
+    assert lengths[:-1] == [segment_rows] * len(lengths[:-1])
+    assert sum(lengths) == sum(sizes)
+    kept = [piece for pieces in runs for piece in pieces if not isinstance(piece, Gap)]
+    assert all_rows(kept) == read
 
 
 @given(BLOCKS, st.integers(1, 400))
 def test_the_head_is_the_first_rows(sizes, limit):
-    rows = [row for run in rows_of(head(blocks_of(sizes), limit)) for row in run]
-    assert rows == list(range(min(limit, sum(sizes))))
+    assert all_rows(head(blocks_of(sizes), limit)) == list(range(min(limit, sum(sizes))))
 
 
 def test_the_head_takes_no_block_that_it_does_not_need():
@@ -51,7 +71,8 @@ def test_the_head_takes_no_block_that_it_does_not_need():
 def test_a_run_within_one_block_is_a_view_of_it():
     (block,) = blocks_of([10])
     address = block.column("row").buffers()[1].address
-    assert [run.column("row").buffers()[1].address for run in cut([block], 4)] == [address] * 3
+    runs = list(cut([block], 4))
+    assert [run[0].column("row").buffers()[1].address for run in runs] == [address] * 3
 
 
 @given(st.integers(1, 10**9))

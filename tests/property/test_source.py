@@ -51,9 +51,10 @@ def write(rows, folder, extension, chunk_rows):
     block_bytes=st.integers(256, 600),
     segment_rows=st.integers(1, 50),
     limit=st.none() | st.integers(1, 50),
+    least=st.none() | st.sampled_from([-(2**58), 0, 2**58]),
 )
 def test_any_layout_of_a_file_gives_the_same_segments(
-    rows, extension, chunk_rows, block_bytes, segment_rows, limit
+    rows, extension, chunk_rows, block_bytes, segment_rows, limit, least
 ):
     modules = (delimited, jsonl)
     before = [module.BLOCK_BYTES for module in modules]
@@ -64,16 +65,19 @@ def test_any_layout_of_a_file_gives_the_same_segments(
             # Types come from the first block, where numbers could be text's first letters.
             first = write([(0, "x")], folder, extension, 1)
             first = Path(first).rename(Path(folder) / f"a.{extension}")
-            source = open_source([str(first), write(rows, folder, extension, chunk_rows)])
+            files = [str(first), write(rows, folder, extension, chunk_rows)]
+            source = open_source(files, where=None if least is None else f"n >= {least}")
             read = list(source.read(segment_rows, ["n", "s"], None if limit is None else limit + 1))
     finally:
         for module, size in zip(modules, before, strict=True):
             module.BLOCK_BYTES = size
     expected = [{"n": n, "s": s} for n, s in rows[:limit]]
     runs = [expected[at : at + segment_rows] for at in range(0, len(expected), segment_rows)]
-    assert [batch.to_pylist() for _, batch in read] == [[{"n": 0, "s": "x"}], *runs]
+    kept = [[row for row in run if least is None or row["n"] >= least] for run in runs]
+    assert [batch.to_pylist() for _, batch in read[1:]] == kept
     assert [(s.index, s.file_index, s.row_begin, s.rows, s.rows_filtered) for s, _ in read[1:]] == [
-        (1 + index, 1, index * segment_rows, len(run), 0) for index, run in enumerate(runs)
+        (1 + index, 1, index * segment_rows, len(passed), len(run) - len(passed))
+        for index, (run, passed) in enumerate(zip(runs, kept, strict=True))
     ]
 
 

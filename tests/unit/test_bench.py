@@ -13,7 +13,11 @@ from tritonbulk.bench.plan import (
     segment_rows_for,
 )
 from tritonbulk.bench.statistics import ServerSplit, Trial, server_split, summarize
+from tritonbulk.bench.sweep import _lay_out
+from tritonbulk.cli.bench import command as bench_command
+from tritonbulk.cli.score import command as score_command
 from tritonbulk.errors import OptionError
+from tritonbulk.source import open_source
 
 OPTIONS = BenchOptions(batch_rows=(64, 256), in_flight=(1, 4, 16), repeats=3)
 
@@ -25,6 +29,20 @@ def test_every_round_runs_every_setting_once_in_an_order_of_its_own():
     assert all(len(set(each)) == 6 for each in rounds)
     assert len({tuple(each) for each in rounds}) > 1
     assert trials == plan_trials(OPTIONS), "the seed fixes the order"
+
+
+def test_trials_use_the_rows_that_the_source_options_choose(tmp_path):
+    (tmp_path / "rows.txt").write_text("a,b\n" + "".join(f"{row},x\n" for row in range(9)))
+    source = open_source([str(tmp_path / "rows.txt")], "csv", ["a"], "a > 2")
+    sliced = _lay_out(source, 10, 6, tmp_path)
+    assert sliced.schema.names == ["a"]
+    rows = [value for _, rows in sliced.read(100, ["a"]) for value in rows["a"].to_pylist()]
+    assert rows == [3, 4, 5] * 4
+
+
+def test_score_and_bench_take_the_same_options_of_a_source():
+    taken = [{option.name for option in each.params} for each in (bench_command, score_command)]
+    assert taken[0] & taken[1] >= {"input_format", "columns", "where", "limit", "keep", "model"}
 
 
 def test_a_setting_that_is_asked_for_twice_is_one_cell():
@@ -84,8 +102,7 @@ def statistics(requests, rows, executions, queue_ns, compute_ns):
     found = service_pb2.ModelStatistics(inference_count=rows, execution_count=executions)
     found.inference_stats.success.count = requests
     found.inference_stats.queue.ns = queue_ns
-    for name in ("compute_input", "compute_infer", "compute_output"):
-        getattr(found.inference_stats, name).ns = compute_ns
+    found.inference_stats.success.ns = queue_ns + 3 * compute_ns
     return found
 
 

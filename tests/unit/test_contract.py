@@ -200,8 +200,34 @@ def test_infinity_and_nan_pass_as_they_are():
 
 
 def test_an_unknown_datatype_is_refused():
-    with pytest.raises(ContractError, match="BF16"):
-        datatype("BF16")
+    with pytest.raises(ContractError, match=r"FP8 is not supported; .* FP64, BF16, BYTES"):
+        datatype("FP8")
+
+
+def test_fractions_are_rounded_to_the_nearest_bf16_and_ties_to_even():
+    halves = [1 + 2**-8, 1 + 3 * 2**-8, -1 - 2**-7, 3.3e38, np.inf, 2**-140]
+    expected = [1.0, 1 + 2**-6, -1 - 2**-7, 3.2896e38, np.inf, 0.0]
+    for kind in (pa.float32(), pa.float64()):
+        found = gathered(pa.array(halves, kind), kind="BF16")
+        assert [float(value) for value in found][:3] == expected[:3]
+        assert [float(value) for value in found] == pytest.approx(expected, rel=1e-2, abs=1e-38)
+    nulls = gathered(pa.array([None, 2.0]), Column("a", null="nan"), "BF16")
+    assert np.isnan(float(nulls[0]))
+    assert float(nulls[1]) == 2
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (pa.array([1.0, 3.4e38], pa.float32()), "at row 1, which overflows"),
+        (pa.array([1e300]), "at row 0, which overflows"),
+        (pa.array([1, 257]), "257 would be rounded"),
+        (pa.array([None, 1.0]), "has a null at row 0"),
+    ],
+)
+def test_what_bf16_cannot_hold_is_refused(array, message):
+    with pytest.raises(InputError, match=message):
+        gathered(array, kind="BF16")
 
 
 def test_whole_numbers_are_taken_where_fractions_were_shown():

@@ -104,6 +104,16 @@ def test_every_row_is_scored_once_in_order():
     assert run.confirmed == len(run.parts) == 10
 
 
+def test_every_stage_of_a_run_is_timed():
+    run = Run()
+    stages = run.drive(ScriptedTransport(double, delay_s=0.001)).stages
+    assert stages.requests == 70
+    assert stages.round_trips_s >= 70 * 0.001
+    assert 0 < stages.under_way_s <= stages.wall_s
+    for busy_s in (stages.read_s, stages.encode_s, stages.decode_s, stages.write_s, stages.loop_s):
+        assert 0 < busy_s < stages.wall_s
+
+
 def test_refused_requests_are_sent_again():
     run, server = Run(rows=100), ScriptedTransport(double, faults=[BUSY, None, BUSY])
     done = run.drive(server)

@@ -41,6 +41,7 @@ SPEC = JobSpec(
     tensors={"inputs": [{"name": "x", "columns": [{"name": "x"}]}], "outputs": []},
     output=(("x", "float"), ("y", "float")),
     encoding="parquet-1",
+    vectors="list",
 )
 
 

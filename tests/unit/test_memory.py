@@ -1,10 +1,13 @@
 """Memory does not grow with the file: the whole client over a scripted server, in a process each.
 
-``TRITONBULK_TEST_FILE_MB=2048 pytest -m ci tests/unit/test_memory.py`` does it at 2 GB.
+``TRITONBULK_TEST_FILE_MB=2048 pytest -m ci tests/unit/test_memory.py`` does all layouts at 2 GB.
 """
 
+import contextlib
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +25,7 @@ pytestmark = [
 ]
 
 SMALL_MB = 50
+FULL_MB = 2100
 LARGE_MB = int(os.environ.get("TRITONBULK_TEST_FILE_MB", "400"))
 BLOCK_MB = 10
 PEAK_MB_MAX = 400
@@ -167,11 +171,39 @@ LAYOUTS = [
 ]
 
 
-def peak_mb(path, width, folder):
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, path, folder, str(width)],
+@contextlib.contextmanager
+def control_group(memory_mb):
+    """Yield a control group whose processes are killed beyond so much memory; None without any."""
+    root = Path("/sys/fs/cgroup/memory")  # version 1
+    limit = "memory.limit_in_bytes"
+    if not root.exists():
+        root, limit = Path("/sys/fs/cgroup"), "memory.max"
+    group = root / f"tritonbulk-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(memory_mb * 2**20))
+    except OSError:
+        with contextlib.suppress(OSError):
+            group.rmdir()
+        yield None
+        return
+    try:
+        yield group
+    finally:
+        group.rmdir()
+
+
+def run(path, width, folder, group=None):
+    join = f"echo $$ > {group}/cgroup.procs && " if group else ""
+    return subprocess.run(
+        ["sh", "-c", join + 'exec "$@"', "sh", sys.executable, "-c", SCRIPT, path, folder,
+         str(width)],
         capture_output=True, text=True, timeout=1200, check=False,
     )  # fmt: skip
+
+
+def peak_mb(path, width, folder, group=None):
+    done = run(path, width, folder, group)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
     assert figures["rows"] > 0
@@ -191,3 +223,30 @@ def test_memory_does_not_grow_with_the_file(lay_out, extension, tmp_path):
     print(f"{lay_out.__name__}: {peaks[0]:.0f} MB at {SMALL_MB} MB, {peaks[1]:.0f} at {LARGE_MB}")
     assert peaks[1] <= PEAK_MB_MAX
     assert peaks[1] <= peaks[0] + GROWTH_MB_MAX
+
+
+@pytest.mark.timeout(300)
+def test_two_gigabytes_are_scored_within_400_megabytes_of_memory(tmp_path):
+    if shutil.disk_usage(tmp_path).free < 4 * 2**30:
+        pytest.skip("needs 4 GiB of free disk")
+    peaks = []
+    with control_group(PEAK_MB_MAX) as group:
+        for size_mb in (SMALL_MB, FULL_MB):
+            path = tmp_path / f"{size_mb}.parquet"
+            width = usual_row_groups(path, size_mb // BLOCK_MB)
+            peaks.append(peak_mb(path, width, tmp_path / f"out-{size_mb}", group))
+        assert path.stat().st_size >= 2 * 2**30
+        path.unlink()
+    enforced = "enforced by a control group" if group else "watched, not enforced: no control group"
+    print(f"{peaks[0]:.0f} MB at {SMALL_MB} MB, {peaks[1]:.0f} at {FULL_MB}; limit {enforced}")
+    assert peaks[1] <= PEAK_MB_MAX
+    assert peaks[1] <= peaks[0] + GROWTH_MB_MAX
+
+
+def test_the_limit_of_memory_holds(tmp_path):
+    path = tmp_path / "a.parquet"
+    width = usual_row_groups(path, 1)
+    with control_group(60) as group:
+        if group is None:
+            pytest.skip("control groups cannot be made here")
+        assert run(path, width, tmp_path / "out", group).returncode == -signal.SIGKILL

@@ -20,6 +20,7 @@ from tritonbulk.contract import (
 from tritonbulk.errors import ContractError, InputError, ModelError, OptionError
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
+from tritonbulk.profile import Profile
 from tritonbulk.transport import ServedModel
 from tritonbulk.transport.served_model import config_digest, describe
 
@@ -99,6 +100,13 @@ def test_what_cannot_be_kept_or_renamed_is_refused():
         plan(rename={"y": "id"}, **mapped)
     with pytest.raises(OptionError, match="--batch-rows 65 is more than the max_batch_size 64"):
         plan(batch_rows=65, **mapped)
+    with pytest.raises(OptionError, match=r"65 \(pinned by --profile\) is more than"):
+        plan(profile=Profile("m", 65, 1, 1.0), **mapped)
+
+
+def test_a_profile_pins_the_rows_of_a_request():
+    found = plan(profile=Profile("m", 17, 1, 1.0), input_map={"x": ("a", "b")})
+    assert found.batch_rows == 17
 
 
 @pytest.mark.parametrize(

@@ -104,6 +104,20 @@ def test_nulls_are_counted_by_the_statistics(tmp_path):
     assert open_source([write(table.select(["a"]), tmp_path / "d.csv")]).null_counts(["a"]) == {}
 
 
+def test_damaged_statistics_do_not_end_the_process(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"s": ["x", None]}), path, use_dictionary=False)
+    content = path.read_bytes()
+    footer = bytearray(content[-8 - int.from_bytes(content[-8:-4], "little") : -8])
+    source = open_source([str(path)])
+    assert source.null_counts(["s"]) == {"s": 1}
+    # A chunk's description begins with its type (field 1, i32): here 6, in zigzag 12, then lists.
+    place = footer.index(b"\x15\x0c\x19")
+    footer[place + 1] = 0
+    path.write_bytes(content[: -8 - len(footer)] + bytes(footer) + content[-8:])
+    assert source.null_counts(["s"]) == {}
+
+
 def test_files_are_read_with_one_schema(tmp_path):
     narrow = pa.table({"id": pa.array([1, 2], pa.int32()), "f": pa.array([1, 2], pa.float32())})
     wide = pa.table({"f": pa.array([0.1], pa.float64()), "id": pa.array([2**40], pa.int64())})
@@ -189,6 +203,49 @@ def test_a_filter_applies_after_the_cut(tmp_path, where):
         (20, 4, 1, [21, 22, 23, 24]),
     ]
     assert ids(source, 10, 13) == [10, 11, 12], "the limit counts unfiltered rows"
+
+
+def test_of_a_row_group_in_which_no_row_passes_only_the_filters_columns_are_read(tmp_path):
+    path = tmp_path / "a.parquet"
+    noise = np.random.default_rng(0).bytes(60_000)
+    texts = [noise[at : at + 600].hex() for at in range(0, 60_000, 600)]
+    table = pa.table({"id": range(100), "s": texts, "k": [None] * 100})
+    pq.write_table(table, path, row_group_size=20, use_dictionary=False, compression="none")
+    where = "id in (25, 26) or id >= 95 and k is null"
+    source = open_source([str(path)], where=where)
+
+    def read():
+        return [
+            (s.row_begin, s.rows + s.rows_filtered, rows["id"].to_pylist(), rows["s"].to_pylist())
+            for s, rows in source.read(30, ["s", "id"])
+        ]
+
+    found = read()
+    assert [row for _, _, rows, _ in found for row in rows] == [25, 26, *range(95, 100)]
+    assert [begin for begin, _, _, _ in found] == [0, 30, 60, 90]
+    assert [rows for _, rows, _, _ in found] == [30, 30, 30, 10]
+    assert [text for _, _, _, texts in found for text in texts] == texts[25:27] + texts[95:]
+    content = path.read_bytes()
+    for row in (*range(20), *range(40, 80)):
+        content = content.replace(texts[row].encode(), b"\xff" * len(texts[row]))
+    path.write_bytes(content)
+    assert read() == found, "what was damaged was not looked at"
+    assert ids(source, 30, 50) == [25, 26], "the limit counts rows that were not read"
+    path.write_bytes(content.replace(texts[25].encode(), b"\xff" * len(texts[25])))
+    with pytest.raises(InputError, match=r"a\.parquet .*column 's', rows 20 to 39 .*UTF8"):
+        read()
+
+
+def test_folders_that_a_filter_leaves_out_are_not_read(tmp_path):
+    for year in (2023, 2024):
+        (tmp_path / f"year={year}").mkdir()
+        write(TABLE, tmp_path / f"year={year}" / "x.parquet")
+    source = open_source([str(tmp_path)], where="year > 2023")
+    path = tmp_path / "year=2023" / "x.parquet"
+    footer = path.read_bytes()[-8:-4]
+    kept = int.from_bytes(footer, "little") + 8
+    path.write_bytes(b"\xff" * (path.stat().st_size - kept) + path.read_bytes()[-kept:])
+    assert [(s.rows, s.rows_filtered) for s, _ in source.read(25, ["id"])] == [(0, 25), (25, 0)]
 
 
 def test_a_filter_that_does_not_fit_is_refused_at_once(tmp_path):

@@ -140,11 +140,11 @@ def test_a_request_that_refers_to_a_slot_says_where_everything_is_and_else_the_s
 
 
 def test_columns_are_written_side_by_side_wherever_they_are_wanted():
-    columns = tuple(np.arange(3, dtype=np.int32) + 10 * i for i in range(2))
+    columns = tuple(np.arange(3, dtype=np.int32)[:, None] + 10 * i for i in range(2))
     tensor = RawTensor(columns)
     target = np.zeros(tensor.size_bytes + 1, np.uint8)
     tensor.write_to(target[1:])
-    expected = np.stack(columns, axis=1).tobytes()
+    expected = np.concatenate(columns, axis=1).tobytes()
     assert target[1:].tobytes() == expected
     assert Request(b"head", (tensor,), ()).to_bytes() == b"head\x3a\x18" + expected
 

@@ -9,6 +9,7 @@ from statistics import median
 from tritonclient.grpc import service_pb2
 
 from tritonbulk.bench.plan import Setting
+from tritonbulk.server_statistics import server_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class ServerSplit:
     Attributes:
         executed_batch_rows: mean rows of the batches that the model executed.
         queue_ms: mean time that a request waited for an instance.
-        compute_ms: mean time that a request spent in the model, input and output copies included.
+        compute_ms: mean rest of a request's time in the server, copies of its tensors included.
     """
 
     executed_batch_rows: float
@@ -107,24 +108,12 @@ def _cell(setting: Setting, trials: Sequence[Trial]) -> Cell:
 def server_split(
     before: service_pb2.ModelStatistics | None, after: service_pb2.ModelStatistics | None
 ) -> ServerSplit | None:
-    """Return what happened between two readings of Triton's statistics extension.
-
-    None if either reading is missing or nothing was executed in between. Triton adds a batch's
-    full compute time to every request in it, so the means are what a request experienced.
-    """
-    if before is None or after is None:
+    """Return the means between two readings; None where `server_seconds` has nothing to say."""
+    seconds = server_seconds(before, after, instances=0)
+    if seconds is None:
         return None
-    executions = after.execution_count - before.execution_count
-    was, now = before.inference_stats, after.inference_stats
-    requests = now.success.count - was.success.count
-    if executions <= 0 or requests <= 0:
-        return None
-    compute_ns = sum(
-        getattr(now, name).ns - getattr(was, name).ns
-        for name in ("compute_input", "compute_infer", "compute_output")
-    )
     return ServerSplit(
-        executed_batch_rows=(after.inference_count - before.inference_count) / executions,
-        queue_ms=(now.queue.ns - was.queue.ns) / requests / 1e6,
-        compute_ms=compute_ns / requests / 1e6,
+        executed_batch_rows=seconds.rows / seconds.executions,
+        queue_ms=seconds.queue_s / seconds.requests * 1e3,
+        compute_ms=seconds.compute_s / seconds.requests * 1e3,
     )

@@ -60,7 +60,7 @@ async def sweep(
         UsageError: nothing was sent; a retry does not help.
         TritonbulkError: see its class.
     """
-    source = open_source(options.inputs, options.input_format)
+    source = open_source(options.inputs, options.input_format, options.columns, options.where)
     contract = read_contract(options)
     if source.rows == 0:
         raise _no_rows(source)
@@ -78,7 +78,7 @@ async def sweep(
                 make_plan(
                     replace(options, batch_rows=rows), model, source.schema, contract, source.name
                 )
-            sliced = _lay_out(source, max(bench.batch_rows), Path(folder))
+            sliced = _lay_out(source, max(bench.batch_rows), options.limit_rows, Path(folder))
             runner = _Runner(
                 options, sliced, Path(folder), servers, endpoints, model, contract, say
             )
@@ -147,7 +147,7 @@ class _Runner:
         )
 
 
-def _lay_out(source: Source, rows_min: int, folder: Path) -> Source:
+def _lay_out(source: Source, rows_min: int, limit_rows: int | None, folder: Path) -> Source:
     """Write a slice of the source, repeated until it has ``rows_min`` rows, and open it."""
     names = list(source.schema.names)
     rows, size = 0, 0
@@ -155,7 +155,7 @@ def _lay_out(source: Source, rows_min: int, folder: Path) -> Source:
     with pq.ParquetWriter(path, source.schema) as writer:
         while rows < rows_min:
             before = rows
-            for _, batch in source.read(SLICE_ROWS_MAX // 4, names, SLICE_ROWS_MAX):
+            for _, batch in source.read(SLICE_ROWS_MAX // 4, names, limit_rows):
                 writer.write_batch(batch)
                 rows, size = rows + len(batch), size + batch.nbytes
                 if rows >= rows_min and (rows >= SLICE_ROWS_MAX or size >= SLICE_BYTES_MAX):

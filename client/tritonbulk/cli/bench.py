@@ -16,7 +16,12 @@ from rich.table import Table
 from tritonbulk.bench.plan import BenchOptions
 from tritonbulk.bench.statistics import Cell, Trial, summarize
 from tritonbulk.bench.sweep import sweep
-from tritonbulk.cli.common import model_options, parse_model_options
+from tritonbulk.cli.common import (
+    model_options,
+    parse_model_options,
+    parse_source_options,
+    source_options,
+)
 from tritonbulk.errors import OptionError, SinkError
 from tritonbulk.options import ScoreOptions
 
@@ -31,6 +36,7 @@ TABLE_WIDTH = 130
 )
 @click.argument("input_file", metavar="INPUT")
 @model_options
+@source_options
 @click.option(
     "--batch-rows",
     help="Rows a request, a list.  [default: 64,256,1024,4096, as far as the model allows]",
@@ -62,6 +68,7 @@ def command(**given: Any) -> int:
         inputs=(given["input_file"],),
         out=given["out"],
         **parse_model_options(given),
+        **parse_source_options(given),
     )
     trials = asyncio.run(_measure(options, bench))
     cells = summarize(trials)

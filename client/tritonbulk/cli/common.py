@@ -11,7 +11,7 @@ import click
 
 from tritonbulk.contract import parse_input_map
 from tritonbulk.errors import OptionError
-from tritonbulk.options import DEFAULT_REPOSITORY, TransportName
+from tritonbulk.options import DEFAULT_REPOSITORY, Format, TransportName
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -73,6 +73,46 @@ def model_options(command: _Command) -> _Command:
     ):
         command = option(command)
     return command
+
+
+def source_options(command: _Command) -> _Command:
+    """Add the options that say how the input is read."""
+    for option in reversed(
+        (
+            click.option(
+                "--format",
+                "input_format",
+                type=click.Choice(get_args(Format)),
+                help="Of all input files.  [default: by their extensions]",
+            ),
+            click.option(
+                "--columns",
+                metavar="COLUMNS",
+                help="Input columns to look at, comma-separated, patterns allowed.  [default: all]",
+            ),
+            click.option(
+                "--where",
+                metavar="FILTER",
+                help="Score only rows where this is true, for example 'distance > 100 and carrier "
+                'in ("AA", "UA") and `tail number` is not null\'.',
+            ),
+            click.option(
+                "--limit", type=int, help="Read only the first so many rows, before --where."
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def parse_source_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of `ScoreOptions` that `source_options` gives."""
+    return {
+        "input_format": given["input_format"],
+        "columns": parse_names(given["columns"]),
+        "where": given["where"],
+        "limit_rows": given["limit"],
+    }
 
 
 def parse_model_options(given: Mapping[str, Any]) -> dict[str, Any]:

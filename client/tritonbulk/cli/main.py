@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import click
 
+from tritonbulk.allocator import keep_freed_memory
 from tritonbulk.errors import TritonbulkError
 
 _GROUP = "tritonbulk.commands"
@@ -67,6 +68,7 @@ def main() -> NoReturn:
 
     if hasattr(signal, "SIGTERM"):
         signal.signal(signal.SIGTERM, terminate)
+    keep_freed_memory()
     try:
         code = command.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

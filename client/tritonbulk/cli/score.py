@@ -13,17 +13,27 @@ from typing import Any, get_args
 
 import click
 
+from tritonbulk.bottleneck import describe
 from tritonbulk.cli.common import (
     model_options,
     number_or_auto,
     parse_model_options,
-    parse_names,
+    parse_source_options,
     size_bytes,
+    source_options,
 )
 from tritonbulk.cli.progress import RowProgress
 from tritonbulk.cli.stopping import run_stoppable
 from tritonbulk.errors import StoppedError
-from tritonbulk.options import MAX_OUTAGE_S, SEGMENT_ROWS, STOP_GRACE_S, Format, ScoreOptions
+from tritonbulk.options import (
+    MAX_OUTAGE_S,
+    SEGMENT_ROWS,
+    STOP_GRACE_S,
+    OutFormat,
+    ScoreOptions,
+    Vectors,
+)
+from tritonbulk.profile import read_profile
 from tritonbulk.result import ScoreResult
 from tritonbulk.scoring import Observer, run_score
 
@@ -76,22 +86,21 @@ from tritonbulk.scoring import Observer, run_score
     help="When finished, write all rows to one local .csv, .jsonl or .parquet file as well.",
 )
 @click.option(
-    "--format",
-    "input_format",
-    type=click.Choice(get_args(Format)),
-    help="Of all input files.  [default: by their extensions]",
+    "--out-format",
+    type=click.Choice(get_args(OutFormat)),
+    default="parquet",
+    show_default=True,
+    help="Of the parts; arrow (IPC, uncompressed) is the fastest to write and to map.",
 )
 @click.option(
-    "--columns",
-    metavar="COLUMNS",
-    help="Input columns to look at, comma-separated, patterns allowed.  [default: all]",
+    "--vectors",
+    type=click.Choice(get_args(Vectors)),
+    default="list",
+    show_default=True,
+    help="Embeddings as fixed-size lists, or as the bytes of their numbers, which Parquet writes "
+    "three times as fast.",
 )
-@click.option(
-    "--where",
-    metavar="FILTER",
-    help="Score only rows where this is true, for example 'distance > 100 and carrier in "
-    '("AA", "UA") and `tail number` is not null\'.',
-)
+@source_options
 @click.option(
     "--batch-rows",
     type=number_or_auto,
@@ -114,6 +123,12 @@ from tritonbulk.scoring import Observer, run_score
     help="Requests in flight; auto: as many as raise the rate.",
 )
 @click.option(
+    "--profile",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Figures of tritonbulk bench: pins batch rows and window to its fastest setting.",
+)
+@click.option(
     "--max-outage",
     type=float,
     default=MAX_OUTAGE_S,
@@ -128,7 +143,6 @@ from tritonbulk.scoring import Observer, run_score
     show_default=True,
     help="Stop when a larger share of all rows fails (and more than 10 rows, unless it is 0).",
 )
-@click.option("--limit", type=int, help="Read only the first so many rows, before --where.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def command(**given: Any) -> int:
     """Score files with a model, one output row for every input row, in order.
@@ -144,15 +158,15 @@ def command(**given: Any) -> int:
         inputs=given["inputs"],
         out=given["out"],
         **parse_model_options(given),
-        input_format=given["input_format"],
-        columns=parse_names(given["columns"]),
-        where=given["where"],
+        **parse_source_options(given),
+        out_format=given["out_format"],
+        vectors=given["vectors"],
         batch_rows=given["batch_rows"],
         segment_rows=given["segment_rows"],
         in_flight_max=given["max_in_flight"],
+        profile=None if given["profile"] is None else read_profile(given["profile"]),
         max_outage_s=given["max_outage"],
         failed_fraction_max=given["max_failed_fraction"],
-        limit_rows=given["limit"],
         fresh=not given["resume"],
         only_new=given["only_new"],
         strict_inputs=given["strict_inputs"],
@@ -189,9 +203,11 @@ def _print_summary(result: ScoreResult) -> None:
         f"model {result.model} version {result.model_version} at {', '.join(result.endpoints)} "
         f"({result.transport})\n"
         f"{result.requests:,} requests of up to {result.batch_rows:,} rows, up to "
-        f"{result.in_flight_max} in flight, {result.cpu_seconds_client:.2f} CPU-seconds here\n"
-        f"output: {result.output}"
+        f"{result.in_flight_max} in flight, {result.cpu_seconds_client:.2f} CPU-seconds here"
     )
+    if result.bottleneck is not None:
+        click.echo(f"bottleneck: {describe(result.bottleneck)}")
+    click.echo(f"output: {result.output}")
     if result.segments_before:
         click.echo(
             f"the job holds {result.job_rows:,} rows in all, {result.job_rows_failed:,} failed; "

@@ -5,11 +5,12 @@ tritonclient's per-request objects: they copy every payload several times.
 """
 
 from tritonbulk.codec.predictions import Predictions, prediction_field
-from tritonbulk.codec.request import RawTensor, Request, RequestEncoder
+from tritonbulk.codec.request import EncodableRows, RawTensor, Request, RequestEncoder
 from tritonbulk.codec.response import Answer, Reply, ResponseDecoder
 
 __all__ = [
     "Answer",
+    "EncodableRows",
     "Predictions",
     "RawTensor",
     "Reply",

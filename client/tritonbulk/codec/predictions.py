@@ -116,7 +116,8 @@ class _Numbers:
     def put(self, row_begin: int, answer: Answer) -> None:
         assert not isinstance(answer, Texts)
         if self._dense is None:
-            self._dense = np.zeros((self._rows, *answer.shape[1:]), dtype=answer.dtype)
+            dtype = self.output.datatype.arrow.to_pandas_dtype()
+            self._dense = np.zeros((self._rows, *answer.shape[1:]), dtype)
         _check_row_shape(self.output, self._dense.shape, answer.shape)
         self._dense[row_begin : row_begin + len(answer)] = answer
 

@@ -18,7 +18,7 @@ from tritonclient.grpc import service_pb2
 from tritonbulk.codec.text import encode_texts
 from tritonbulk.codec.wire import RAW_INPUT_TAG, REQUEST_ID_TAG, Octets, filled_bytes, varint
 from tritonbulk.contract import InputTensor, OutputTensor, gather_numbers, gather_texts
-from tritonbulk.contract.gather import Tensor
+from tritonbulk.contract.gather import Tensor, fitted_shape, plain_views
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -28,8 +28,8 @@ class RawTensor:
     """The data of one input tensor, still in the columns that it comes from.
 
     Attributes:
-        columns: one array with all elements in row-major order, or several of one dtype that stand
-            side by side in the last dimension.
+        columns: one one-dimensional array with all elements in row-major order, or several of one
+            dtype, each ``[rows, width]``, that stand side by side in the last dimension.
     """
 
     columns: tuple[Tensor, ...]
@@ -44,9 +44,11 @@ class RawTensor:
         if len(self.columns) == 1:
             target[:] = self.columns[0].view(np.uint8)
             return
-        dense = target.view(self.columns[0].dtype).reshape(-1, len(self.columns))
-        for position, column in enumerate(self.columns):
-            dense[:, position] = column
+        dense = target.view(self.columns[0].dtype).reshape(len(self.columns[0]), -1)
+        end = 0
+        for column in self.columns:
+            begin, end = end, end + column.shape[1]
+            dense[:, begin:end] = column
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,19 @@ class Request:
         return filled_bytes(size, fill)
 
 
+@dataclass(frozen=True, slots=True)
+class EncodableRows:
+    """Rows with what can be said of them once for all runs of theirs.
+
+    Attributes:
+        rows: the rows.
+        views: for each input tensor the views of `plain_views`; None where each run is gathered.
+    """
+
+    rows: pa.RecordBatch
+    views: tuple[tuple[Tensor, ...] | None, ...]
+
+
 class RequestEncoder:
     """Encodes rows as requests to one version of one model.
 
@@ -113,17 +128,28 @@ class RequestEncoder:
         self._outputs = tuple(outputs)
         self._headers: dict[Shapes, bytes] = {}
 
-    def encode(self, rows: pa.RecordBatch) -> Request:
-        """Return the request that scores ``rows`` (at least one).
+    def prepare(self, rows: pa.RecordBatch) -> EncodableRows:
+        """Return ``rows`` ready for being encoded run by run."""
+        views = [plain_views(rows, tensor) if len(rows) else None for tensor in self._inputs]
+        return EncodableRows(rows, tuple(views))
+
+    def encode(self, prepared: EncodableRows, begin: int, rows: int) -> Request:
+        """Return the request that scores a run of ``rows`` rows (at least one) from ``begin`` on.
 
         Raises:
-            InputError: a value cannot be fed; a retry does not help.
+            InputError: a value cannot be fed; names its row, counted from 0 within the run. A retry
+                does not help.
         """
-        encoded = [_encode(rows, tensor) for tensor in self._inputs]
+        encoded = [
+            _gathered(prepared.rows.slice(begin, rows), tensor)
+            if views is None
+            else _viewed([view[begin : begin + rows] for view in views], tensor)
+            for tensor, views in zip(self._inputs, prepared.views, strict=True)
+        ]
         return Request(
             header=self._header(tuple(shape for shape, _ in encoded)),
             inputs=tuple(raw for _, raw in encoded),
-            output_bytes=tuple(answer_bytes(output, len(rows)) for output in self._outputs),
+            output_bytes=tuple(answer_bytes(output, rows) for output in self._outputs),
         )
 
     def _header(self, shapes: Shapes) -> bytes:
@@ -140,7 +166,12 @@ class RequestEncoder:
         return header
 
 
-def _encode(rows: pa.RecordBatch, tensor: InputTensor) -> tuple[tuple[int, ...], RawTensor]:
+def _viewed(views: list[Tensor], tensor: InputTensor) -> tuple[tuple[int, ...], RawTensor]:
+    shape = fitted_shape(sum(view.size for view in views), len(views[0]), tensor)
+    return shape, RawTensor(tuple(views) if len(views) > 1 else (views[0].reshape(-1),))
+
+
+def _gathered(rows: pa.RecordBatch, tensor: InputTensor) -> tuple[tuple[int, ...], RawTensor]:
     if tensor.datatype.name == "BYTES":
         shape, texts = gather_texts(rows, tensor)
         return shape, RawTensor((np.frombuffer(encode_texts(texts), np.uint8),))

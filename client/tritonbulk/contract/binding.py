@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from math import prod
 
 import pyarrow as pa
 
@@ -119,28 +120,34 @@ def check_columns(inputs: Sequence[InputTensor], schema: pa.Schema, where: str) 
 
 
 def _check_width(tensor: InputTensor, schema: pa.Schema) -> None:
-    """Check that the number of columns can fill one row of the tensor."""
-    count = len(tensor.columns)
-    is_list = count == 1 and any(
-        field.name == tensor.columns[0].name and _is_list(field.type) for field in schema
-    )
-    if is_list or -1 in tensor.shape:
+    """Check that the columns can fill one row of the tensor, as far as their types tell."""
+    kinds = {field.name: field.type for field in schema}
+    widths = [_width(kinds[c.name]) if c.name in kinds else 1 for c in tensor.columns]
+    if None in widths or -1 in tensor.shape:
         return
-    width = 1
-    for size in tensor.shape:
-        width *= size
-    if width != count:
+    wanted, found = prod(tensor.shape), sum(width for width in widths if width is not None)
+    if wanted != found:
+        columns = len(tensor.columns)
         raise ContractError(
-            f"tensor {tensor.name!r} takes {width} values a row but {count} columns are mapped to "
-            f"it; map {width} columns with --input-map"
+            f"tensor {tensor.name!r} takes {wanted} values a row but {columns} columns are mapped "
+            f"to it" + (f", with {found} values" if found != columns else "") + "; map columns "
+            "that fill it with --input-map"
         )
+
+
+def _width(found: pa.DataType) -> int | None:
+    """Return how many values a row of a column has, None where only the rows tell."""
+    width = 1
+    while _is_list(found):
+        if not pa.types.is_fixed_size_list(found):
+            return None
+        width, found = width * found.list_size, found.value_type
+    return width
 
 
 def _check_type(column: Column, found: pa.DataType, tensor: InputTensor, where: str) -> None:
     element = element_type(found)
-    if _is_list(found) and (
-        len(tensor.columns) > 1 or column.categories is not None or not tensor.shape
-    ):
+    if _is_list(found) and (column.categories is not None or not tensor.shape):
         raise InputError(
             f"column {column.name!r} in {where} holds lists, but tensor {tensor.name!r} wants "
             "one value of it a row; map a scalar column"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 import pyarrow as pa
 
@@ -18,7 +19,8 @@ class Datatype:
         name: the wire name, such as ``FP32``.
         config_name: the name in ``config.pbtxt``, such as ``TYPE_FP32``.
         numpy: the NumPy dtype of an element; object (of bytes) for ``BYTES``.
-        arrow: the Arrow type of a prediction column made of one element a row.
+        arrow: the Arrow type of a prediction column made of one element a row, which holds every
+            value of the datatype exactly.
         item_bytes: bytes of one element on the wire; 0 for ``BYTES``, whose elements vary.
     """
 
@@ -31,7 +33,7 @@ class Datatype:
     @property
     def is_float(self) -> bool:
         """True if NaN can be said in this datatype."""
-        return self.name.startswith("FP")
+        return self.name.startswith(("FP", "BF"))
 
 
 def _numeric(name: str, numpy: str, arrow: pa.DataType) -> Datatype:
@@ -39,7 +41,6 @@ def _numeric(name: str, numpy: str, arrow: pa.DataType) -> Datatype:
     return Datatype(name, f"TYPE_{name}", dtype, arrow, dtype.itemsize)
 
 
-# BF16 is missing on purpose: neither NumPy nor Arrow has the type, so a file cannot hold it.
 _ALL = (
     _numeric("BOOL", "bool", pa.bool_()),
     _numeric("UINT8", "uint8", pa.uint8()),
@@ -53,6 +54,8 @@ _ALL = (
     _numeric("FP16", "float16", pa.float16()),
     _numeric("FP32", "float32", pa.float32()),
     _numeric("FP64", "float64", pa.float64()),
+    # The upper half of a float32, which Arrow does not have: columns hold the float32 itself.
+    Datatype("BF16", "TYPE_BF16", np.dtype(ml_dtypes.bfloat16), pa.float32(), 2),
     # config.pbtxt says STRING where the wire says BYTES: the one pair of names that differs.
     Datatype("BYTES", "TYPE_STRING", np.dtype(object), pa.string(), 0),
 )
@@ -63,7 +66,7 @@ def datatype(name: str) -> Datatype:
     """Return the datatype called ``name`` on the wire (``FP32``) or in a config (``TYPE_FP32``).
 
     Raises:
-        ContractError: the datatype is unknown or cannot be held by a file; a retry does not help.
+        ContractError: the datatype is unknown; a retry does not help.
     """
     try:
         return _BY_NAME[name]

@@ -64,8 +64,8 @@ class InputTensor:
         datatype: its element type.
         shape: dimensions of one row, without the batch dimension; ``()`` is one scalar a row,
             -1 a dimension of any size.
-        columns: in tensor order; several scalar columns fill the last dimension, a single list
-            column fills the whole row. Empty means that no mapping is known.
+        columns: in tensor order; together they fill the row, a list column with all its elements.
+            Empty means that no mapping is known.
     """
 
     name: str

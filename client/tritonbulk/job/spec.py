@@ -89,6 +89,7 @@ class JobSpec:
         tensors: input and output tensors with the columns that feed them, as JSON.
         output: name and Arrow type of each column of a part.
         encoding: how rows become the bytes of a part.
+        vectors: how a prediction of several numbers stands in a row.
         follows: of an increment; None for the first job of a prefix.
         format_version: of all this.
     """
@@ -104,6 +105,7 @@ class JobSpec:
     tensors: Mapping[str, Any]
     output: tuple[tuple[str, str], ...]
     encoding: str
+    vectors: str
     follows: Follows | None = None
     format_version: int = FORMAT_VERSION
 
@@ -151,9 +153,14 @@ class JobFile:
         follows = self.spec["follows"]
         return follows["segment_begin"] if follows else 0
 
+    @property
+    def out_format(self) -> Any:
+        """File format of the parts, with which the encoding's name begins; also their extension."""
+        return self.spec["encoding"].partition("-")[0]
+
     def part_name(self, segment: int) -> str:
-        """Return the name of a segment's part, whose extension begins the encoding's name."""
-        return part_name(segment, self.spec["encoding"].partition("-")[0])
+        """Return the name of a segment's part."""
+        return part_name(segment, self.out_format)
 
     def to_bytes(self) -> bytes:
         """Return the file's bytes, indented for people."""

@@ -10,12 +10,12 @@ import pyarrow.compute as pc
 
 from tritonbulk.errors import InputError, SourceError
 from tritonbulk.options import Format
-from tritonbulk.segments import Segment, cut, head
+from tritonbulk.segments import Block, Gap, Segment, cut, head
 from tritonbulk.source import delimited, ipc, jsonl, parquet
 from tritonbulk.source.columns import matching, row_bytes
 from tritonbulk.source.locate import locate
 from tritonbulk.source.partitions import key_schema, key_value
-from tritonbulk.source.reader import Description, InputFile, Reader, reading
+from tritonbulk.source.reader import Description, Glance, InputFile, Reader, reading
 from tritonbulk.source.unify import check_names, unify
 from tritonbulk.source.where import Filter, make_filter
 
@@ -110,13 +110,15 @@ class Source:
             row_begin = run.begin
             index = first + row_begin // segment_rows
             with reading(file):
-                for rows in cut(self._blocks(file_index, columns, segment_rows, run), segment_rows):
+                blocks = self._blocks(file_index, columns, segment_rows, run)
+                for pieces in cut(blocks, segment_rows):
+                    rows = sum(map(len, pieces))
                     if index not in done:
-                        kept = self._kept(rows, columns)
-                        removed = len(rows) - len(kept)
+                        kept = self._kept(pieces, columns)
+                        removed = rows - len(kept)
                         yield Segment(index, file_index, row_begin, len(kept), removed), kept
                     index += 1
-                    row_begin += len(rows)
+                    row_begin += rows
             row_end = self._check_rows(file_index, row_begin, run, left)
             first += -(-row_end // segment_rows)
             left = None if left is None else left - row_end
@@ -160,7 +162,7 @@ class Source:
 
     def _blocks(
         self, file_index: int, columns: Sequence[str], block_rows: int, run: _Run
-    ) -> Iterator[pa.RecordBatch]:
+    ) -> Iterator[Block]:
         """Yield a run of rows of a file in blocks of the common types."""
         if run.end == run.begin:
             return
@@ -171,14 +173,33 @@ class Source:
         own = own or [field for field in self.read_schema if field.name not in keys][:1]
         rows = None if run.end is None else run.end - run.begin
         block_rows = block_rows if rows is None else min(block_rows, rows)
-        blocks = _READERS[file.format].read(file, pa.schema(own), block_rows, run.begin)
+        glance = self._glance(keys, len(own))
+        blocks = _READERS[file.format].read(file, pa.schema(own), block_rows, glance, run.begin)
         for block in blocks if rows is None else head(blocks, rows):
-            yield _conformed(block, wanted, keys)
+            yield block if isinstance(block, Gap) else _conformed(block, wanted, keys)
 
-    def _kept(self, rows: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+    def _glance(self, keys: Mapping[str, str | None], columns: int) -> Glance | None:
+        """Return the look that spares reading, None if it would read all of the ``columns``."""
         if self.filter is None:
-            return rows
-        return rows.filter(self.filter.expression).select(list(columns))
+            return None
+        expression = self.filter.expression
+        looked_at = pa.schema([self.read_schema.field(name) for name in self.filter.columns])
+        own = tuple(name for name in looked_at.names if name not in keys)
+        if len(own) == columns:
+            return None
+        return Glance(
+            own, lambda block: len(_conformed(block, looked_at, keys).filter(expression)) > 0
+        )
+
+    def _kept(self, pieces: Sequence[Block], columns: Sequence[str]) -> pa.RecordBatch:
+        """Return the rows of a segment's pieces that the filter keeps, as one batch."""
+        batches = [piece for piece in pieces if not isinstance(piece, Gap)]
+        if self.filter is not None:
+            expression = self.filter.expression
+            batches = [rows.filter(expression).select(list(columns)) for rows in batches]
+        if not batches:
+            return pa.RecordBatch.from_pylist([], pa.schema(map(self.read_schema.field, columns)))
+        return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
     def _check_rows(self, file_index: int, row_end: int, run: _Run, limit_rows: int | None) -> int:
         """Return how many rows of a file count, checked against what it had when the run began.

@@ -16,7 +16,7 @@ import pyarrow.csv as pacsv
 
 from tritonbulk.errors import InputError
 from tritonbulk.source.columns import measure
-from tritonbulk.source.reader import Description, InputFile, opening, reading, skip
+from tritonbulk.source.reader import Description, Glance, InputFile, opening, reading, skip
 
 BLOCK_BYTES = 2**20
 """Bytes parsed at a time, and so the longest row; the first block decides the types. Arrow reads up
@@ -56,6 +56,7 @@ def read(
     file: InputFile,
     schema: pa.Schema,
     block_rows: int,  # noqa: ARG001
+    glance: Glance | None = None,  # noqa: ARG001
     row_begin: int = 0,
 ) -> Iterator[pa.RecordBatch]:
     """See `tritonbulk.source.reader.Reader.read`."""

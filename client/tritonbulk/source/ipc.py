@@ -12,8 +12,17 @@ import pyarrow as pa
 from pyarrow import ipc
 
 from tritonbulk.errors import InputError
+from tritonbulk.segments import Block
 from tritonbulk.source.columns import fixed_bytes, measure
-from tritonbulk.source.reader import Description, InputFile, opening, reading, skip
+from tritonbulk.source.reader import (
+    Description,
+    Glance,
+    InputFile,
+    checked,
+    opening,
+    reading,
+    skip,
+)
 
 _FILE_MAGIC = b"ARROW1"
 _FEATHER_1_MAGIC = b"FEA1"
@@ -27,7 +36,7 @@ def describe(file: InputFile, like: pa.Schema | None) -> Description:  # noqa: A
         rows = opened.count_rows() if is_file else None
         sizes: dict[str, float] = {}
         if any(fixed_bytes(field.type) is None for field in schema):
-            first = next(_batches(opened), None)
+            first = next(checked(_batches(opened)), None)
             sizes = {} if first is None else measure(first)
     return Description(schema.remove_metadata(), rows, sizes)
 
@@ -36,8 +45,9 @@ def read(
     file: InputFile,
     schema: pa.Schema,
     block_rows: int,  # noqa: ARG001
+    glance: Glance | None = None,  # noqa: ARG001
     row_begin: int = 0,
-) -> Iterator[pa.RecordBatch]:
+) -> Iterator[Block]:
     """See `tritonbulk.source.reader.Reader.read`."""
     with _opened(file) as whole:
         positions = sorted(whole.schema.get_field_index(name) for name in schema.names)
@@ -47,18 +57,15 @@ def read(
             "are scored"
         )
     with _opened(file, positions) as opened, reading(file):
-        yield from skip(_batches(opened), row_begin)
+        yield from skip(checked(_batches(opened)), row_begin)
 
 
-def _batches(opened: ipc.RecordBatchReader | ipc.RecordBatchFileReader) -> Iterator[pa.RecordBatch]:
-    """Yield the record batches, each checked: Arrow takes offsets and text in them on trust."""
+def _batches(
+    opened: ipc.RecordBatchReader | ipc.RecordBatchFileReader,
+) -> Iterator[pa.RecordBatch]:
     if isinstance(opened, ipc.RecordBatchFileReader):
-        batches = (opened.get_batch(index) for index in range(opened.num_record_batches))
-    else:
-        batches = iter(opened)
-    for batch in batches:
-        batch.validate(full=True)
-        yield batch
+        return (opened.get_batch(index) for index in range(opened.num_record_batches))
+    return iter(opened)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,16 @@ import pyarrow.json as pajson
 
 from tritonbulk.errors import InputError
 from tritonbulk.source.columns import measure
-from tritonbulk.source.reader import Description, InputFile, cause, opening, reading, skip
+from tritonbulk.source.reader import (
+    Description,
+    Glance,
+    InputFile,
+    cause,
+    check_values,
+    opening,
+    reading,
+    skip,
+)
 
 BLOCK_BYTES = 4 * 2**20
 """Bytes parsed at a time; a longer line makes a block of its own."""
@@ -51,6 +60,7 @@ def read(
     file: InputFile,
     schema: pa.Schema,
     block_rows: int,  # noqa: ARG001
+    glance: Glance | None = None,  # noqa: ARG001
     row_begin: int = 0,
 ) -> Iterator[pa.RecordBatch]:
     """See `tritonbulk.source.reader.Reader.read`."""
@@ -106,12 +116,14 @@ def _parse(
     options = pajson.ReadOptions(use_threads=False, block_size=len(block) + 1)
     try:
         table = pajson.read_json(pa.BufferReader(block), options, parse)
-        table.validate(full=True)  # the parser takes any bytes for text
+        check_values(table, row_begin)  # the parser takes any bytes for text
     except pa.ArrowException as error:
         what = re.sub(r" in row (\d+)$", "", cause(error))
         found = re.search(r"in row (\d+)$", cause(error))
-        where = f"at row {row_begin + int(found[1])}" if found else f"after row {row_begin}"
-        raise InputError(f"{file.name}, {where} (from 0): {what}; mend the file") from error
+        if "(from 0)" not in what:
+            at = f"at row {row_begin + int(found[1])}" if found else f"after row {row_begin}"
+            what = f"{at} (from 0): {what}"
+        raise InputError(f"{file.name}, {what}; mend the file") from error
     batches = table.combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
 

@@ -2,19 +2,33 @@
 
 Column chunks are read through small buffers instead of whole, so that one huge row group costs no
 more memory than many; on files with ordinary row groups this is as fast.
+
+A filter's own columns are read first, and row groups in which no row passes are not read further.
+Statistics would say the same of some of these groups only, and where they are damaged pyarrow 26
+ends the process instead of raising.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tritonbulk.errors import InputError
+from tritonbulk.segments import Block, Gap
 from tritonbulk.source.columns import fixed_bytes, measure
-from tritonbulk.source.reader import Description, InputFile, opening, reading, skip
+from tritonbulk.source.reader import (
+    Description,
+    Glance,
+    InputFile,
+    checked,
+    opening,
+    reading,
+    skip,
+)
 
 COLUMN_BUFFER_BYTES = 64 * 2**10
 """Bytes read at a time of one column."""
@@ -45,15 +59,24 @@ def describe(file: InputFile, like: pa.Schema | None) -> Description:  # noqa: A
 
 
 def read(
-    file: InputFile, schema: pa.Schema, block_rows: int, row_begin: int = 0
-) -> Iterator[pa.RecordBatch]:
+    file: InputFile,
+    schema: pa.Schema,
+    block_rows: int,
+    glance: Glance | None = None,
+    row_begin: int = 0,
+) -> Iterator[Block]:
     """See `tritonbulk.source.reader.Reader.read`."""
     with _opened(file, columns=len(schema)) as parquet, reading(file):
         groups, inside = _groups_from(parquet.metadata, row_begin)
         # Threads inside the reader would fight the server for the cores and gain nothing
         # measurable; reading ahead happens one level up.
-        blocks = parquet.iter_batches(block_rows, groups, columns=schema.names, use_threads=False)
-        yield from skip(blocks, inside)
+        stream = functools.partial(parquet.iter_batches, block_rows, use_threads=False)
+        if glance is None:
+            blocks = stream(groups, columns=schema.names)
+        else:
+            runs = _runs(parquet.metadata, groups, block_rows)
+            blocks = _passing(runs, stream, schema.names, glance)
+        yield from skip(checked(blocks, row_begin - inside), inside)
 
 
 def _groups_from(metadata: pq.FileMetaData, row_begin: int) -> tuple[list[int], int]:
@@ -66,19 +89,67 @@ def _groups_from(metadata: pq.FileMetaData, row_begin: int) -> tuple[list[int], 
     return [], 0
 
 
+def _runs(metadata: pq.FileMetaData, groups: Iterable[int], rows_max: int) -> Iterator[list[int]]:
+    """Yield neighbours of ``groups`` that have ``rows_max`` rows together, a larger one alone."""
+    run: list[int] = []
+    rows = 0
+    for group in groups:
+        more = metadata.row_group(group).num_rows
+        if run and rows + more > rows_max:
+            yield run
+            run, rows = [], 0
+        run.append(group)
+        rows += more
+    if run:
+        yield run
+
+
+def _passing(
+    runs: Iterable[list[int]],
+    stream: Callable[..., Iterator[pa.RecordBatch]],
+    columns: Sequence[str],
+    glance: Glance,
+) -> Iterator[Block]:
+    """Yield the blocks of row groups in which a glance finds something, gaps for the others."""
+    for groups in runs:
+        rows = _rows_without(stream(groups, columns=list(glance.columns)), glance)
+        if rows is None:
+            yield from stream(groups, columns=columns)
+        else:
+            yield Gap(rows)
+
+
+def _rows_without(blocks: Iterator[pa.RecordBatch], glance: Glance) -> int | None:
+    """Return how many rows ``blocks`` have if a glance finds nothing in them, else None."""
+    rows = 0
+    for block in blocks:
+        if glance.finds(block):
+            return None
+        rows += len(block)
+    return rows
+
+
 def null_counts(file: InputFile, columns: Sequence[str]) -> dict[str, int]:
     """Return the nulls of each column, as far as statistics tell; others are left out."""
     counts: dict[str, int] = {}
     with _opened(file) as parquet:
         metadata = parquet.metadata
         for name, position in _leaves(metadata, columns).items():
-            groups = [
-                metadata.row_group(group).column(position).statistics
-                for group in range(metadata.num_row_groups)
-            ]
-            if all(statistics is not None and statistics.has_null_count for statistics in groups):
-                counts[name] = sum(statistics.null_count for statistics in groups)
+            groups = [_nulls(metadata, group, position) for group in range(metadata.num_row_groups)]
+            known = [nulls for nulls in groups if nulls is not None]
+            if len(known) == len(groups):
+                counts[name] = sum(known)
     return counts
+
+
+def _nulls(metadata: pq.FileMetaData, group: int, position: int) -> int | None:
+    """Return the nulls of one column in one row group, None if statistics do not tell."""
+    chunk = metadata.row_group(group).column(position)
+    # Statistics of a damaged type end the process in pyarrow 26, which raises nothing.
+    if chunk.physical_type != metadata.schema.column(position).physical_type:
+        return None
+    statistics = chunk.statistics
+    return statistics.null_count if statistics is not None and statistics.has_null_count else None
 
 
 @contextlib.contextmanager

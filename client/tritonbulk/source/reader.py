@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from pyarrow import fs
 
 from tritonbulk.errors import InputError, SourceError
 from tritonbulk.options import Format
+from tritonbulk.segments import Block, Gap
 
 _TITLES: Mapping[Format, str] = {
     "parquet": "Parquet",
@@ -63,6 +64,19 @@ class Description:
     value_bytes: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A look at few columns that tells whether the others are worth reading.
+
+    Attributes:
+        columns: to look at, of the file's own; none where partition keys tell.
+        finds: whether any row of a block of these columns passes the filter.
+    """
+
+    columns: tuple[str, ...]
+    finds: Callable[[pa.RecordBatch], bool]
+
+
 class Reader(Protocol):
     """One format; its module is the object."""
 
@@ -79,14 +93,20 @@ class Reader(Protocol):
         """
 
     def read(
-        self, file: InputFile, schema: pa.Schema, block_rows: int, row_begin: int = 0
-    ) -> Iterator[pa.RecordBatch]:
+        self,
+        file: InputFile,
+        schema: pa.Schema,
+        block_rows: int,
+        glance: Glance | None = None,
+        row_begin: int = 0,
+    ) -> Iterator[Block]:
         """Yield the rows in order, in blocks of the columns that ``schema`` names, in any order.
 
         Args:
             file: to read.
             schema: the columns, with their types where the format has none of its own.
             block_rows: rows a block, where the format lets them be chosen.
+            glance: where it finds nothing, a format that can leave out rows yields a gap instead.
             row_begin: rows before it are left out, unread where the format allows.
 
         Raises:
@@ -95,7 +115,7 @@ class Reader(Protocol):
         """
 
 
-def skip(blocks: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
+def skip(blocks: Iterable[Block], rows: int) -> Iterator[Block]:
     """Yield ``blocks`` without their first ``rows`` rows."""
     for block in blocks:
         if rows < len(block):
@@ -130,6 +150,39 @@ def reading(file: InputFile) -> Iterator[None]:
         raise SourceError(
             f"reading {file.name} failed: {cause(error)}; check that it is complete, then run again"
         ) from error
+
+
+def checked(blocks: Iterable[Block], row_begin: int = 0) -> Iterator[Block]:
+    """Yield the blocks of a file, each checked: Arrow takes offsets and text in files on trust.
+
+    Args:
+        blocks: in order.
+        row_begin: the first row of the first block, counted from 0 in the file.
+
+    Raises:
+        pa.ArrowInvalid: names column and rows.
+    """
+    for block in blocks:
+        if not isinstance(block, Gap):
+            check_values(block, row_begin)
+        yield block
+        row_begin += len(block)
+
+
+def check_values(rows: pa.RecordBatch | pa.Table, row_begin: int) -> None:
+    """Check offsets and text of rows that begin at row ``row_begin`` of their file.
+
+    Raises:
+        pa.ArrowInvalid: names column and rows.
+    """
+    for name, column in zip(rows.schema.names, rows.columns, strict=True):
+        try:
+            column.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise pa.ArrowInvalid(
+                f"column {name!r}, rows {row_begin} to {row_begin + len(rows) - 1} (from 0): "
+                f"{cause(error)}"
+            ) from error
 
 
 def cause(error: BaseException) -> str:

@@ -24,6 +24,11 @@ class Transport(Protocol):
         """What carries the requests now: ``unary``, ``stream`` or ``shm``."""
         ...
 
+    @property
+    def laid_out_s(self) -> float:
+        """Seconds spent so far on laying out requests; it only grows."""
+        ...
+
     async def infer(self, request: Request, timeout_s: float) -> Reply:
         """Return the server's answer to a request; the caller releases it.
 

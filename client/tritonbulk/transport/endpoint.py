@@ -7,6 +7,7 @@ what the codec made without building a message object.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -58,6 +59,7 @@ class Endpoint:
 
     def __init__(self, address: str, headers: Mapping[str, str] | None = None) -> None:
         self.address = address
+        self.laid_out_s = 0.0
         self._headers = tuple((headers or {}).items())
         self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
@@ -82,7 +84,9 @@ class Endpoint:
 
     async def infer(self, request: Request, timeout_s: float) -> Reply:
         """See `Transport.infer`."""
+        began_s = time.perf_counter()
         message = request.to_bytes()
+        self.laid_out_s += time.perf_counter() - began_s
         return Reply(
             await self._call(self._infer(message, timeout=timeout_s, metadata=self._headers))
         )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import model_config_pb2, service_pb2
 
 from tritonbulk.contract import (
     CONTRACT_PARAMETER,
@@ -38,6 +38,8 @@ class ServedModel:
         outputs: output tensors with the shape of one row.
         contract: from the model's configuration; None if it carries none.
         config_digest: see `config_digest`.
+        instances: how many may execute at once; 0 if the server does not say. Servers that differ
+            in it serve the same model.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ServedModel:
     outputs: tuple[OutputTensor, ...]
     contract: Contract | None
     config_digest: str = ""
+    instances: int = field(default=0, compare=False)
 
 
 def config_digest(config: service_pb2.ModelConfigResponse | None) -> str:
@@ -109,7 +112,13 @@ def describe(
         ),
         contract=_contract(settings),
         config_digest=config_digest(config),
+        instances=_instances(settings.instance_group) if settings is not None else 0,
     )
+
+
+def _instances(groups: Iterable[model_config_pb2.ModelInstanceGroup]) -> int:
+    # ``count`` is of each GPU that a group names (model_config.proto).
+    return sum(group.count * max(len(group.gpus), 1) for group in groups if not group.passive)
 
 
 def _newest(versions: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ until its late reply, and for ever if the stream breaks.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -38,12 +39,18 @@ class SharedMemoryTransport:
         self._region = region
         self._say = say
         self._lost = False
+        self._laid_out_s = 0.0
         self._headers: dict[tuple[bytes, int, tuple[int, ...]], bytes] = {}
 
     @property
     def name(self) -> str:
         """See `Transport.name`."""
         return self._stream.name if self._lost or self._stream.broken else "shm"
+
+    @property
+    def laid_out_s(self) -> float:
+        """See `Transport.laid_out_s`."""
+        return self._laid_out_s + self._stream.laid_out_s
 
     async def infer(self, request: Request, timeout_s: float) -> Reply:
         """See `Transport.infer`."""
@@ -52,8 +59,10 @@ class SharedMemoryTransport:
         slot = self._take(room)
         if slot is None:
             return await self._stream.infer(request, timeout_s)
+        began_s = time.perf_counter()
         for tensor, offset, size in zip(request.inputs, offsets, inputs, strict=False):
             tensor.write_to(self._region.view(slot, offset, size))
+        self._laid_out_s += time.perf_counter() - began_s
         until_s = asyncio.get_running_loop().time() + timeout_s
         sent = self._stream.send(replace(request, header=self._refer(request, slot), inputs=()))
         try:

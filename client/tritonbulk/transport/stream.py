@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -45,6 +46,7 @@ class StreamTransport:
         self._outbox: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
         self._waiting: dict[str, asyncio.Future[StreamReply | None]] = {}
         self._ids = itertools.count(1)
+        self._laid_out_s = 0.0
         self.broken = False
 
     async def __aenter__(self) -> Self:
@@ -72,6 +74,11 @@ class StreamTransport:
         """See `Transport.name`."""
         return self.endpoint.name if self.broken else "stream"
 
+    @property
+    def laid_out_s(self) -> float:
+        """See `Transport.laid_out_s`."""
+        return self._laid_out_s + self.endpoint.laid_out_s
+
     async def infer(self, request: Request, timeout_s: float) -> Reply:
         """See `Transport.infer`."""
         until_s = self._now_s() + timeout_s
@@ -85,7 +92,10 @@ class StreamTransport:
         else:
             name = str(next(self._ids))
             self._waiting[name] = reply
-            self._outbox.put_nowait((name, request.to_bytes(name)))
+            began_s = time.perf_counter()
+            message = request.to_bytes(name)
+            self._laid_out_s += time.perf_counter() - began_s
+            self._outbox.put_nowait((name, message))
         return reply
 
     async def reply(

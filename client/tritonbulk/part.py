@@ -1,0 +1,193 @@
+"""Part: the rows of one segment as the bytes of one file; committing it is the job's affair.
+
+The same table always gives the same bytes: they hold no time, and how its rows lie in memory, in
+chunks or as a view of more, changes nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tritonbulk.codec import Predictions, prediction_field
+from tritonbulk.codec.predictions import ERROR_COLUMN, STATUS_COLUMN
+from tritonbulk.contract import OutputTensor
+from tritonbulk.errors import OptionError
+from tritonbulk.options import OutFormat, Vectors
+
+DTYPE_KEY = "tritonbulk.dtype"
+"""Key in the metadata of a binary vector's field: NumPy's name of its elements' dtype, which are
+little-endian."""
+
+SHAPE_KEY = "tritonbulk.shape"
+"""Key in the same place: its dimensions, row-major, joined by commas."""
+
+_SAMPLE_ROWS = 1024
+"""Rows that tell whether texts repeat: enough to tell, few enough to cost nothing."""
+
+
+def output_schema(
+    keep: Sequence[pa.Field],
+    outputs: Sequence[OutputTensor],
+    names: Sequence[str],
+    vectors: Vectors = "list",
+) -> pa.Schema:
+    """Return the schema of every part.
+
+    Raises:
+        OptionError: two columns would have one name; a retry does not help.
+    """
+    predictions = map(prediction_field, outputs, names)
+    fields = [*keep, *(_vector_field(field, vectors) for field in predictions)]
+    fields += [pa.field(STATUS_COLUMN, pa.int32()), pa.field(ERROR_COLUMN, pa.string())]
+    taken: set[str] = set()
+    for field in fields:
+        if field.name in taken:
+            raise OptionError(
+                f"the output would have two columns named {field.name!r}; rename a prediction with "
+                f"--rename tensor=column, or leave the input column out with --keep"
+            )
+        taken.add(field.name)
+    return pa.schema(fields)
+
+
+def part_table(
+    kept: pa.RecordBatch,
+    predictions: Predictions,
+    vectors: Vectors,
+    metadata: Mapping[str, str],
+) -> pa.Table:
+    """Return the table of one part; its columns are those of `output_schema`.
+
+    Args:
+        kept: the input columns that stand before the predictions; may have none.
+        predictions: complete.
+        vectors: how a prediction of several numbers of fixed shape stands in a row.
+        metadata: stands in the part's footer, with the schema.
+    """
+    columns = [*zip(kept.schema, kept.columns, strict=True)]
+    for field, array in predictions.to_columns():
+        as_written = _vector_field(field, vectors)
+        columns.append((as_written, array if as_written is field else _packed(array)))
+    schema = pa.schema([field for field, _ in columns], metadata=dict(metadata))
+    return pa.Table.from_arrays([array for _, array in columns], schema=schema)
+
+
+def encode_part(
+    table: pa.Table, file: IO[bytes], out_format: OutFormat, kept: Sequence[str]
+) -> None:
+    """Write ``table`` to ``file`` as one part, schema metadata included; neither flush nor close.
+
+    Args:
+        table: of `part_table`.
+        file: open for writing bytes, at its beginning.
+        out_format: of the file.
+        kept: names of the columns that are no predictions.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    if out_format == "arrow":
+        table = _rebuilt(table)
+        with pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table, max_chunksize=max(table.num_rows, 1))
+        return
+    nested = {field.name for field in table.schema if _is_vector(field)} - set(kept)
+    pq.write_table(
+        table,
+        file,
+        row_group_size=max(table.num_rows, 1),
+        write_page_checksum=True,
+        # Predictions hardly ever repeat: a dictionary costs five times the writing, saves nothing.
+        use_dictionary=[name for name in kept if _repeats(table[name])] or False,
+        # Of a vector neither serves anybody: extremes of single elements, floats without patterns.
+        write_statistics=[name for name in table.column_names if name not in nested],
+        compression=dict(_compression(table.schema, nested)) if nested else "snappy",
+    )
+
+
+def decode_part(data: bytes, out_format: OutFormat) -> pa.Table:
+    """Return the table in the bytes of a part.
+
+    Raises:
+        pa.ArrowException, OSError: they cannot be read, or a page's checksum is wrong.
+    """
+    if out_format == "arrow":
+        return pa.ipc.open_file(data).read_all()
+    return pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+
+
+def _is_vector(field: pa.Field) -> bool:
+    kind = field.type
+    return pa.types.is_fixed_size_list(kind) or pa.types.is_fixed_size_binary(kind)
+
+
+def _vector_field(field: pa.Field, vectors: Vectors) -> pa.Field:
+    """Return the field as it is written; the same object if it is no vector to pack."""
+    shape, element = [], field.type
+    while pa.types.is_fixed_size_list(element):
+        shape.append(element.list_size)
+        element = element.value_type
+    is_packed = vectors == "binary" and shape and math.prod(shape)
+    # Arrow holds booleans as bits, and texts have no fixed size.
+    if not is_packed or not (pa.types.is_integer(element) or pa.types.is_floating(element)):
+        return field
+    metadata = {
+        DTYPE_KEY: element.to_pandas_dtype().__name__,
+        SHAPE_KEY: ",".join(map(str, shape)),
+    }
+    size_bytes = math.prod(shape) * element.bit_width // 8
+    return pa.field(field.name, pa.binary(size_bytes), metadata=metadata)
+
+
+def _packed(vectors: pa.Array) -> pa.Array:
+    """Return fixed-size lists of numbers as fixed-size binaries; nothing but nulls is copied."""
+    elements, lists = vectors, 1
+    while pa.types.is_fixed_size_list(elements.type):
+        lists *= elements.type.list_size
+        elements = elements.values.slice(elements.offset * elements.type.list_size)
+    width = lists * elements.type.bit_width // 8
+    nulls = None
+    if vectors.null_count:
+        nulls = pa.array(vectors.is_valid()).buffers()[1]
+    begin = elements.offset * elements.type.bit_width // 8
+    data = elements.buffers()[1].slice(begin, len(vectors) * width)
+    return pa.Array.from_buffers(pa.binary(width), len(vectors), [nulls, data])
+
+
+def _repeats(column: pa.ChunkedArray) -> bool:
+    """Return whether a column is of texts that repeat, by its first rows."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return True
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return False
+    sample = column.slice(0, _SAMPLE_ROWS)
+    return pc.count_distinct(sample).as_py() * 2 <= len(sample)
+
+
+def _compression(schema: pa.Schema, plain: set[str]) -> Iterator[tuple[str, str]]:
+    """Yield leaf column and codec; Parquet takes none for the leaves that are not named."""
+    for path in _leaf_paths(schema.remove_metadata()):
+        is_plain = any(path == name or path.startswith(f"{name}.") for name in plain)
+        yield path, "none" if is_plain else "snappy"
+
+
+@functools.lru_cache(maxsize=8)
+def _leaf_paths(schema: pa.Schema) -> tuple[str, ...]:
+    """Return the paths of the leaf columns; what they are in nested ones, the writer knows best."""
+    file = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), file)
+    written = pq.read_metadata(pa.BufferReader(file.getvalue())).schema
+    return tuple(written.column(index).path for index in range(len(written)))
+
+
+def _rebuilt(table: pa.Table) -> pa.Table:
+    """Return the table without what lies around a view: Arrow writes whole bytes of bitmaps."""
+    return pa.concat_tables([table.slice(0, 0), table]).combine_chunks()
