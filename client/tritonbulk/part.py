@@ -99,17 +99,20 @@ def encode_part(
             writer.write_table(table, max_chunksize=max(table.num_rows, 1))
         return
     nested = {field.name for field in table.schema if _is_vector(field)} - set(kept)
-    pq.write_table(
-        table,
+    # As schema metadata it would stand in the file twice, the second time in Base64.
+    plain = table.schema.remove_metadata()
+    with pq.ParquetWriter(
         file,
-        row_group_size=max(table.num_rows, 1),
+        plain,
         write_page_checksum=True,
         # Predictions hardly ever repeat: a dictionary costs five times the writing, saves nothing.
         use_dictionary=[name for name in kept if _repeats(table[name])] or False,
         # Of a vector neither serves anybody: extremes of single elements, floats without patterns.
         write_statistics=[name for name in table.column_names if name not in nested],
-        compression=dict(_compression(table.schema, nested)) if nested else "snappy",
-    )
+        compression=dict(_compression(plain, nested)) if nested else "snappy",
+    ) as writer:
+        writer.write_table(table.replace_schema_metadata(None), row_group_size=max(table.num_rows, 1))
+        writer.add_key_value_metadata(table.schema.metadata or {})
 
 
 def decode_part(data: bytes, out_format: OutFormat) -> pa.Table:
@@ -174,7 +177,7 @@ def _repeats(column: pa.ChunkedArray) -> bool:
 
 def _compression(schema: pa.Schema, plain: set[str]) -> Iterator[tuple[str, str]]:
     """Yield leaf column and codec; Parquet takes none for the leaves that are not named."""
-    for path in _leaf_paths(schema.remove_metadata()):
+    for path in _leaf_paths(schema):
         is_plain = any(path == name or path.startswith(f"{name}.") for name in plain)
         yield path, "none" if is_plain else "snappy"
 

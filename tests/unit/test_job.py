@@ -106,6 +106,7 @@ MUTATIONS = {
     "output[1][0]": {"output": (("x", "float"), ("score", "float"))},
     "output[0][0]": {"output": (("y", "float"),)},
     "encoding": {"encoding": "arrow-1"},
+    "vectors": {"vectors": "binary"},
     "format_version": {"format_version": 2},
 }
 

@@ -36,6 +36,7 @@ def spec(model):
         tensors={},
         output=(),
         encoding="parquet-1",
+        vectors="list",
     )
 
 

@@ -48,6 +48,7 @@ def spec(segments, model="1"):
         tensors={},
         output=(),
         encoding="parquet-1",
+        vectors="list",
     )
 
 
