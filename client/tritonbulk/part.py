@@ -111,7 +111,9 @@ def encode_part(
         write_statistics=[name for name in table.column_names if name not in nested],
         compression=dict(_compression(plain, nested)) if nested else "snappy",
     ) as writer:
-        writer.write_table(table.replace_schema_metadata(None), row_group_size=max(table.num_rows, 1))
+        writer.write_table(
+            table.replace_schema_metadata(None), row_group_size=max(table.num_rows, 1)
+        )
         writer.add_key_value_metadata(table.schema.metadata or {})
 
 

@@ -89,9 +89,10 @@ def test_any_layout_of_a_file_gives_the_same_segments(
     segment_rows=st.integers(1, 20),
     limit=st.none() | st.integers(1, 70),
     done=st.sets(st.integers(0, 40)),
+    least=st.none() | st.integers(0, 40),
 )
 def test_segments_that_are_done_are_left_out_and_change_no_other(
-    rows, extension, chunk_rows, segment_rows, limit, done
+    rows, extension, chunk_rows, segment_rows, limit, done, least
 ):
     with tempfile.TemporaryDirectory() as folder:
         files = []
@@ -100,7 +101,7 @@ def test_segments_that_are_done_are_left_out_and_change_no_other(
             if count or extension not in ("csv", "jsonl"):
                 content = [(number, f"{name}{number}") for number in range(count)]
                 files.append(write(content, Path(folder) / name, extension, chunk_rows))
-        source = open_source(files)
+        source = open_source(files, where=None if least is None else f"n >= {least}")
 
         def read(done):
             segments = source.read(segment_rows, ["n", "s"], limit, done)

@@ -21,7 +21,9 @@ from tritonbulk.job.commit import look
 from tritonbulk.job.statement import read_part
 from tritonbulk.job.stores.local import LocalStore
 from tritonbulk.job.stores.opening import open_store
+from tritonbulk.jobrun import asked_of
 from tritonbulk.options import ScoreOptions
+from tritonbulk.profile import Profile
 from tritonbulk.projection import project
 from tritonbulk.testing import ScriptedTransport
 
@@ -119,6 +121,74 @@ def test_done_segments_of_parquet_are_not_read(program, rows, tmp_path, monkeypa
     assert verify(LocalStore(out)).problems == ()
 
 
+@pytest.mark.parametrize("extension", ["csv", "jsonl", "parquet"])
+def test_a_job_of_arrow_parts_is_continued_verified_and_projected(
+    program, rows, tmp_path, extension
+):
+    form = {"out_format": "arrow", "vectors": "binary", "where": "id >= 450"}
+    program.run(asked(rows, out=tmp_path / "clean", **form))
+    out = tmp_path / "out"
+    with pytest.raises(KilledError):
+        program.run(asked(rows, out=out, **form), transport=Counting(dies_at=300))
+    before = len(list(out.glob("part-*.arrow")))
+    assert before < 10
+    assert program.run(asked(rows, out=out, **form))[:2] == (10 - before, before)
+    assert digests(out) == digests(tmp_path / "clean")
+    store = LocalStore(out)
+    assert verify(store).problems == ()
+    names = sorted(store.names(""))
+    assert names[:2] == ["part-00000000.arrow", "part-00000001.arrow"]
+    data = store.read(names[4])
+    stated = json.loads(pa.ipc.open_file(data).schema.metadata[b"tritonbulk.part"])
+    assert stated["seal"] != "0" * 64, "readers of the file see the sealed one"
+    assert (stated["rows"], stated["rows_filtered"]) == (50, 50)
+    project(store, names, tmp_path / f"all.{extension}")
+    kind = {"jsonl": "json"}.get(extension, extension)
+    read = ds.dataset(tmp_path / f"all.{extension}", format=kind).to_table()
+    assert read["id"].to_pylist() == list(range(450, ROWS))
+    damaged = bytearray(data)
+    damaged[len(data) // 2] ^= 1
+    (out / names[4]).write_bytes(damaged)
+    assert [names[4] in problem for problem in verify(store).problems] == [True]
+
+
+def test_done_segments_and_row_groups_that_the_filter_removes_are_not_read(
+    program, rows, tmp_path, monkeypatch
+):
+    out, options = tmp_path / "out", {"where": "id >= 450"}
+    program.run(asked(rows, out=out, **options))
+    for segment in (3, 6):
+        (out / f"part-{segment:08d}.parquet").unlink()
+    (out / "_tritonbulk" / "manifest.json").unlink()
+    read = []
+    iterate = pq.ParquetFile.iter_batches
+
+    def spy(self, size, groups=None, columns=None, **more):
+        for batch in iterate(self, size, groups, columns=columns, **more):
+            if "x" in columns:
+                read.append((batch["id"][0].as_py(), batch["id"][-1].as_py()))
+            yield batch
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", spy)
+    assert program.run(asked(rows, out=out, **options))[:2] == (2, 8)
+    assert min(read)[0] == 390, "the row groups before are glanced at only"
+    assert max(read)[0] < 700, "to the last missing row"
+    assert verify(LocalStore(out)).problems == ()
+
+
+def test_what_changes_values_or_bytes_is_told_before_a_server_is_asked(tmp_path):
+    def told(**more):
+        return asked_of(asked("rows", out="out", repository=tmp_path, **more))
+
+    def measured(rows, in_flight):
+        return told(batch_rows=None, profile=Profile("m", rows, in_flight, 1.0))
+
+    one = told()
+    others = {told(out_format="arrow"), told(vectors="binary"), measured(16, 4)}
+    assert len(others - {one}) == 3
+    assert one == measured(32, 4) == measured(32, 8) == told(in_flight_max=3)
+
+
 def test_a_finished_job_says_so_and_scores_nothing(program, rows, tmp_path):
     out = tmp_path / "out"
     program.run(asked(rows, out=out))
@@ -152,6 +222,10 @@ def test_another_input_model_or_option_is_refused_with_the_difference(
     refused("segment_rows 100 → 50", segment_rows=50)
     refused("where null", where="id > 3")
     refused("limit_rows", limit_rows=30)
+    refused('encoding "parquet-1" → "arrow-1"', out_format="arrow")
+    refused('vectors "list" → "binary"', vectors="binary")
+    profile = Profile("m", batch_rows=16, in_flight=4, rows_per_second=1.0)
+    refused("batch_rows 32 → 16", batch_rows=None, profile=profile)
     refused(r"output\[1\]\[0\]", keep=("id",))
     refused(r"output\[2\]\[0\]", rename={"y": "score"})
     refused("--only-new", rows, write(tmp_path / "more.parquet"))
