@@ -31,7 +31,7 @@ from tritonbulk.part import decode_part
 def project(store: Store, parts: Sequence[str], path: Path) -> None:
     """Write the rows of ``parts`` in order to one file; its extension tells the format.
 
-    CSV has a header line and cannot hold lists; in JSON Lines numbers that are not finite are null,
+    CSV has a header line and cannot hold lists or bytes; in JSON Lines numbers that are not finite are null,
     and bytes are Base64.
 
     Raises:
@@ -81,14 +81,21 @@ def _tables(store: Store, parts: Sequence[str]) -> Iterator[pa.Table]:
 def _write_csv(tables: Iterator[pa.Table], file: BinaryIO) -> None:
     first = next(tables)
     for field in first.schema:
-        if pa.types.is_nested(field.type):
+        if pa.types.is_nested(field.type) or _is_bytes(field.type):
             raise OutputError(
-                f"column {field.name!r} holds lists, which CSV cannot; give --single-file a .jsonl "
-                "or .parquet name (the job itself is finished)"
+                f"column {field.name!r} holds lists or bytes, which CSV cannot; give --single-file "
+                "a .jsonl or .parquet name (the job itself is finished)"
             )
     with pacsv.CSVWriter(file, first.schema) as writer:
         for table in chain([first], tables):
             writer.write_table(table)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(
+        types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+    )
 
 
 def _write_parquet(tables: Iterator[pa.Table], file: BinaryIO) -> None:

@@ -1,4 +1,4 @@
-"""Scoring: the composition of source, server, plan, driver and sink into one run."""
+"""Scoring: the composition of source, server, plan, driver and job into one run."""
 
 from __future__ import annotations
 

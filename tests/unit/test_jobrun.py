@@ -387,6 +387,17 @@ def test_a_single_file_holds_all_rows_and_is_never_replaced(program, rows, tmp_p
     assert list(single.parent.iterdir()) == [single]
 
 
+def test_lists_and_bytes_are_refused_in_csv(program, tmp_path):
+    for name, value in (("list", [1, 2]), ("bytes", b"\xff\x00")):
+        table = pa.table({"x": np.ones(5, np.float32), name: [value] * 5})
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+        program.run(asked(tmp_path / f"{name}.parquet", out=tmp_path / name))
+        store = LocalStore(tmp_path / name)
+        with pytest.raises(OutputError, match=f"column '{name}' holds lists or bytes"):
+            project(store, ["part-00000000.parquet"], tmp_path / "all.csv")
+        project(store, ["part-00000000.parquet"], tmp_path / f"{name}.jsonl")
+
+
 def test_a_job_on_an_object_store_is_that_of_a_folder(program, tmp_path, bucket, rows):
     program.run(asked(rows, out=tmp_path / "clean"))
     out = f"{bucket}/deep/out"
