@@ -31,8 +31,8 @@ from tritonbulk.part import decode_part
 def project(store: Store, parts: Sequence[str], path: Path) -> None:
     """Write the rows of ``parts`` in order to one file; its extension tells the format.
 
-    CSV has a header line and cannot hold lists or bytes; in JSON Lines numbers that are not finite are null,
-    and bytes are Base64.
+    CSV has a header line and cannot hold lists or bytes; in JSON Lines numbers that are not finite
+    are null, and bytes are Base64.
 
     Raises:
         OutputError: another file stands there, or the format cannot hold a column; no retry.
