@@ -119,6 +119,14 @@ def test_every_form_gives_back_every_value_and_null(form, dtype, tmp_path):
     assert table["words"][1].as_py() == ["a word", "a word"]
 
 
+def test_a_parquet_file_holds_its_metadata_once():
+    form = Form("parquet", "list")
+    data = encoded(part(form), form)
+    # In the schema they would be a copy that is not sealed, and the one that readers show.
+    assert pq.read_schema(pa.BufferReader(data)).metadata is None
+    assert footer(data, form)[b"key"] == b"value"
+
+
 def test_a_packed_vector_says_what_it_is():
     schema = part(Form("parquet", "binary"), dtype="FP16").schema
     assert schema.field("map").type == pa.binary(2 * 3 * 2)
