@@ -26,7 +26,7 @@ from tritonbulk.contract import (
     row_bytes,
 )
 from tritonbulk.dispatch import segment_rows_auto
-from tritonbulk.sink import open_sink
+from tritonbulk.jobrun import part_writer, scratch_job
 from tritonbulk.source import Source, open_source
 
 
@@ -105,7 +105,7 @@ def _file_to_file(
 ) -> int:
     """Read, run and write as tritonbulk does, each in its thread."""
     workload = task.workload
-    source, sink = open_source([task.file]), open_sink(Path(task.out))
+    source, write = open_source([task.file]), part_writer(scratch_job(Path(task.out)), ["id"])
     take, names = _feeder(task, source)
     shape = tuple(session.get_outputs()[0].shape[1:])
     outputs = [OutputTensor(workload.tensors[1], datatype("FP32"), shape)]
@@ -122,7 +122,7 @@ def _file_to_file(
                 done.put(begin, run(session, values))
             if writing is not None:
                 writing.result()
-            writing = writer.submit(sink.write, segment.index, batch.select(["id"]), done)
+            writing = writer.submit(write, segment, batch, done)
             rows += segment.rows
         if writing is not None:
             writing.result()

@@ -12,11 +12,12 @@ import pyarrow as pa
 
 from benchmarks.task import Stopwatch, Task
 from benchmarks.workloads import IN_FLIGHT
+from tritonbulk.assembly import make_carriage
 from tritonbulk.cli.main import main as command_line
 from tritonbulk.codec import RequestEncoder, ResponseDecoder
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
-from tritonbulk.scoring import make_carriage, run_score
+from tritonbulk.scoring import run_score
 from tritonbulk.session import Servers, connect
 from tritonbulk.source import open_source
 from tritonbulk.transport import SharedMemoryAccess, Transport, open_transports

@@ -34,7 +34,8 @@ def score(
         inputs: one file or several, in output order; folders, patterns and URIs as well. Parquet,
             CSV, JSON Lines or Arrow.
         model: the model's name.
-        out: output folder: one ``part-NNNNNNNN`` file a segment, rows in input order.
+        out: output folder, or URI of an object store's prefix: one ``part-NNNNNNNN`` file a
+            segment, rows in input order. An unfinished job there is continued.
         endpoints: ``host:port`` of running servers.
         repository: model repository.
         options: any other field of `ScoreOptions`; ``input_map`` also takes
@@ -88,7 +89,7 @@ async def score_async(
     checked = ScoreOptions(
         inputs=tuple(str(file) for file in _strings(inputs)),
         model=model,
-        out=Path(out),
+        out=str(out),
         endpoints=tuple(_strings(endpoints or ())),
         repository=None if repository is None else Path(repository),
         input_map=_input_map(options.pop("input_map", {})),

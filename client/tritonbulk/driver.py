@@ -72,7 +72,12 @@ class _Written:
     segment: int
 
 
-_Event = _Read | _Answered | _Failed | _Written
+@dataclass(frozen=True, slots=True)
+class _StopAsked:
+    by_s: float
+
+
+_Event = _Read | _Answered | _Failed | _Written | _StopAsked
 
 
 @dataclass(slots=True)
@@ -92,8 +97,13 @@ async def drive(
     transports: Sequence[Transport],
     observe: Callable[[int, int], None],
     watch: Callable[[], None],
+    stop: asyncio.Event | None = None,
+    stop_grace_s: float = 0.0,
 ) -> Driven:
     """Score every segment of a pipeline and return what was done, once all is committed.
+
+    When ``stop`` is set no further segment is read; those in memory are finished and committed
+    within ``stop_grace_s`` seconds, and what is not finished then is dropped.
 
     Args:
         pipeline: what to score.
@@ -102,6 +112,8 @@ async def drive(
         transports: one an endpoint, at least one.
         observe: called with (rows scored, rows failed) so far, after each answer.
         watch: called every `WATCH_S` seconds; raises if the run cannot go on.
+        stop: asks the run to end early.
+        stop_grace_s: how long it may go on then.
 
     Raises:
         TritonbulkError: what stopped the run, as a single error; segments that were complete by
@@ -110,11 +122,13 @@ async def drive(
     try:
         async with asyncio.TaskGroup() as tasks:
             watcher = tasks.create_task(_watch(watch))
-            driven = await _Driver(pipeline, limits, window, transports, tasks, observe).run()
+            driver = _Driver(pipeline, limits, window, transports, tasks, observe)
+            stopper = tasks.create_task(driver.stop_when(stop or asyncio.Event(), stop_grace_s))
+            driven = await driver.run()
             watcher.cancel()
+            stopper.cancel()
     except BaseExceptionGroup as group:
         raise _first(group) from None
-    pipeline.close()
     return driven
 
 
@@ -194,7 +208,15 @@ class _Driver:
         self._open: dict[int, _Open] = {}
         self._reading = False
         self._exhausted = False
+        self._stop_s: float | None = None
+        self._cut_short = False
         self._rows_filtered = 0
+        self._works: set[asyncio.Task[None]] = set()
+
+    async def stop_when(self, asked: asyncio.Event, grace_s: float) -> None:
+        """Wait until the run is asked to stop, and tell it by when."""
+        await asked.wait()
+        self._events.put_nowait(_StopAsked(self._clock() + grace_s))
 
     async def run(self) -> Driven:
         with (
@@ -202,6 +224,9 @@ class _Driver:
             ThreadPoolExecutor(1, "tritonbulk-write") as writer,
         ):
             while not (self._exhausted and not self._open):
+                if self._stop_s is not None and self._clock() >= self._stop_s:
+                    await self._drop()
+                    break
                 if self._may_read():
                     self._reading = True
                     self._report(self._read, reader)
@@ -217,24 +242,32 @@ class _Driver:
             done.attempts,
             done.in_flight_max,
             self._stages.so_far(self._lay_out_s() - self._laid_out_s),
+            stopped=self._cut_short,
         )
 
     def _lay_out_s(self) -> float:
         return sum(transport.laid_out_s for transport in self._transports)
 
+    async def _drop(self) -> None:
+        """Give up what is under way; what a thread has begun to write it writes to its end."""
+        self._cut_short = True
+        for work in self._works:
+            work.cancel()
+        await asyncio.gather(*self._works, return_exceptions=True)
+
     def _may_read(self) -> bool:
         if self._reading or self._exhausted:
             return False
         sizes = [open_.size_bytes for open_ in self._open.values()]
-        return may_open(sizes, is_hungry=self._dispatch.hungry)
+        return may_open(sizes, self._limits.segments_bytes_max, is_hungry=self._dispatch.hungry)
 
     async def _next_event(self) -> _Event | None:
-        """Return the next event, or None when the dispatcher wants to be woken before one."""
-        wake_s = self._dispatch.wake_s
-        if wake_s is None:
+        """Return the next event, or None when something is to be done before one comes."""
+        wakes_s = [at for at in (self._dispatch.wake_s, self._stop_s) if at is not None]
+        if not wakes_s:
             return await self._events.get()
         try:
-            async with asyncio.timeout_at(wake_s):
+            async with asyncio.timeout_at(min(wakes_s)):
                 return await self._events.get()
         except TimeoutError:
             return None
@@ -242,7 +275,12 @@ class _Driver:
     def _handle(self, event: _Event, writer: ThreadPoolExecutor) -> None:
         match event:
             case _Read(None):
-                self._reading, self._exhausted = False, True
+                self._reading, self._exhausted, self._cut_short = False, True, False
+            case _Read() if self._stop_s is not None:
+                self._reading = False
+            case _StopAsked(by_s):
+                self._cut_short = not self._exhausted
+                self._exhausted, self._stop_s = True, by_s
             case _Read((segment, rows)):
                 self._reading = False
                 self._take_on(segment, rows, writer)
@@ -297,7 +335,9 @@ class _Driver:
         async def run() -> None:
             self._events.put_nowait(await work(*given))
 
-        self._tasks.create_task(run())
+        task = self._tasks.create_task(run())
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
 
     async def _read(self, reader: ThreadPoolExecutor) -> _Event:
         def read() -> tuple[Segment, pa.RecordBatch] | None:
@@ -311,6 +351,7 @@ class _Driver:
             with self._stages.busy("write"):
                 self._pipeline.write(done.segment, done.encodable.rows, done.predictions)
 
+        await self._pipeline.confirm()
         await asyncio.get_running_loop().run_in_executor(writer, write)
         return _Written(done.segment.index)
 

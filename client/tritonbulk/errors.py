@@ -14,6 +14,8 @@
     ├── DataError             a value that was found while scoring cannot be fed      exit 2
     ├── SourceError           reading input failed after the job had begun            exit 3
     ├── SinkError             writing output failed: disk full, permission            exit 3
+    ├── DamagedError          a part or manifest is not what was written              exit 3
+    ├── StoppedError          a run was asked to stop, and did; the job goes on later exit 3
     ├── ServerError           the embedded server                                     exit 3
     │   ├── InstallError      its environment could not be made
     │   ├── StartError        it did not start; carries Triton's own cause lines
@@ -92,6 +94,16 @@ class SourceError(TritonbulkError):
 
 class SinkError(TritonbulkError):
     """Writing output failed (disk full, permission). A retry helps once the cause is gone."""
+
+    retry_helps = True
+
+
+class DamagedError(TritonbulkError):
+    """A part or a manifest is not what was written; its text says what to do before a retry."""
+
+
+class StoppedError(TritonbulkError):
+    """A run was asked to stop, and did: whole segments are committed, a retry does the rest."""
 
     retry_helps = True
 

@@ -25,11 +25,17 @@ SEGMENT_ROWS = 65_536
 MAX_OUTAGE_S = 900.0
 """Default of ``--max-outage``: how long a run goes on without any server answering."""
 
+STOP_GRACE_S = 20.0
+"""Default of ``--stop-grace``; process managers commonly kill after 30 s."""
+
 DEFAULT_REPOSITORY = Path("model_repository")
 """Where the embedded server finds models unless told otherwise."""
 
 TransportName = Literal["auto", "unary", "stream", "shm"]
 """What may carry the requests; see ``docs/transports.md``."""
+
+SINGLE_FILE_FORMATS = (".csv", ".jsonl", ".parquet")
+"""Extensions that a single file may have."""
 
 
 OutFormat = Literal["parquet", "arrow"]
@@ -58,7 +64,7 @@ class ScoreOptions:
         inputs: files, folders, patterns (``*``, ``**``, ``?``, ``[…]``) or URIs of these, in output
             order.
         model: the model's name on the server.
-        out: output folder; made if missing.
+        out: output folder, made if missing, or the URI of a prefix of an object store.
         endpoints: ``host:port`` of running servers; empty starts the embedded server.
         repository: explicit model repository, for the embedded server and as a source of the
             contract; None means `DEFAULT_REPOSITORY` for the embedded server and no contract.
@@ -89,11 +95,22 @@ class ScoreOptions:
         transport: what carries the requests; "auto" chooses by the model and the servers.
         trust_shared_memory: whether servers at ``endpoints``, all on this machine, may be given
             memory of this process to read and write.
+        fresh: refuse an output that holds anything; else an unfinished job there is continued.
+        only_new: score those inputs alone that the finished jobs in the output do not hold.
+        strict_inputs: tell inputs apart by all of their bytes, not by time and ends.
+        single_writer: look before each put, for object stores that cannot create only.
+        stop_grace_s: seconds that a run which was asked to stop goes on with the segments that it
+            has read.
+        memory_bytes: bytes of rows, and of requests and answers, that may be held at once, beside
+            what the process itself needs (about 150 MB); None takes the defaults of
+            `dispatch.limits`. One segment and one request always fit.
+        single_file: local file to write all rows to once the job is finished; its extension
+            (.csv, .jsonl, .parquet) tells the format; None writes none.
     """
 
     inputs: tuple[str, ...]
     model: str
-    out: Path
+    out: Path | str
     endpoints: tuple[str, ...] = ()
     repository: Path | None = None
     model_version: str | None = None
@@ -116,6 +133,13 @@ class ScoreOptions:
     cpu: bool = False
     transport: TransportName = "auto"
     trust_shared_memory: bool = False
+    fresh: bool = False
+    only_new: bool = False
+    strict_inputs: bool = False
+    single_writer: bool = False
+    stop_grace_s: float = STOP_GRACE_S
+    memory_bytes: int | None = None
+    single_file: Path | None = None
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.
@@ -141,16 +165,22 @@ class ScoreOptions:
             ("--max-in-flight", self.in_flight_max),
             ("--limit", self.limit_rows),
             ("--instances", self.instances),
+            ("--memory", self.memory_bytes),
         ):
             if value is not None and value < 1:
                 raise OptionError(f"{name} is {value}; give a whole number of at least 1")
-        if not (math.isfinite(self.max_outage_s) and self.max_outage_s >= 0):
-            raise OptionError(f"--max-outage is {self.max_outage_s}; give seconds, 0 or more")
+        for name, seconds in (
+            ("--max-outage", self.max_outage_s),
+            ("--stop-grace", self.stop_grace_s),
+        ):
+            if not (math.isfinite(seconds) and seconds >= 0):
+                raise OptionError(f"{name} is {seconds}; give seconds, 0 or more")
         if not 0 <= self.failed_fraction_max <= 1:
             raise OptionError(
                 f"--max-failed-fraction is {self.failed_fraction_max}; give a share from 0 to 1"
             )
         self._check_names()
+        self._check_output()
         self._check_profile()
         self._check_shared_memory()
 
@@ -163,6 +193,17 @@ class ScoreOptions:
         ):
             if given not in known:
                 raise OptionError(f"{option} is {given!r}; give one of {', '.join(known)}")
+
+    def _check_output(self) -> None:
+        if self.only_new and (self.fresh or self.limit_rows is not None):
+            raise OptionError(
+                "--only-new adds whole files to a finished job; leave --fresh and --limit out"
+            )
+        if self.single_file is not None and self.single_file.suffix not in SINGLE_FILE_FORMATS:
+            raise OptionError(
+                f"--single-file {self.single_file} has none of the extensions "
+                f"{', '.join(SINGLE_FILE_FORMATS)}, which tell its format"
+            )
 
     @property
     def batch_rows_pinned(self) -> int | None:

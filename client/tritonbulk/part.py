@@ -1,4 +1,4 @@
-"""Part: the rows of one segment as the bytes of one file; committing it is the sink's affair.
+"""Part: the rows of one segment as the bytes of one file; committing it is the job's affair.
 
 The same table always gives the same bytes: they hold no time, and how its rows lie in memory, in
 chunks or as a view of more, changes nothing. (In Arrow files, what lies under a null of a kept
@@ -11,7 +11,6 @@ import functools
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import IO
 
 import pyarrow as pa
@@ -45,28 +44,12 @@ _SAMPLE_ROWS = 1024
 """Rows that tell whether texts repeat: enough to tell, few enough to cost nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartFormat:
-    """How parts are written.
-
-    Attributes:
-        out_format: of the file.
-        vectors: how a prediction of several numbers of fixed shape stands in a row.
-    """
-
-    out_format: OutFormat = "parquet"
-    vectors: Vectors = "list"
-
-    def part_name(self, index: int) -> str:
-        """Return the file name of the part of segment ``index``."""
-        return f"part-{index:08d}.{self.out_format}"
-
-
 def output_schema(
     keep: Sequence[pa.Field],
     outputs: Sequence[OutputTensor],
     names: Sequence[str],
-    form: PartFormat = PartFormat(),
+    out_format: OutFormat = "parquet",
+    vectors: Vectors = "list",
 ) -> pa.Schema:
     """Return the schema of every part.
 
@@ -75,7 +58,7 @@ def output_schema(
             retry does not help.
     """
     predictions = map(prediction_field, outputs, names)
-    fields = [*keep, *(_vector_field(field, form.vectors) for field in predictions)]
+    fields = [*keep, *(_vector_field(field, vectors) for field in predictions)]
     fields += [pa.field(STATUS_COLUMN, pa.int32()), pa.field(ERROR_COLUMN, pa.string())]
     taken: set[str] = set()
     for field in fields:
@@ -85,7 +68,7 @@ def output_schema(
                 f"--rename tensor=column, or leave the input column out with --keep"
             )
         taken.add(field.name)
-        _check_writable(field, form.out_format)
+        _check_writable(field, out_format)
     return pa.schema(fields)
 
 
@@ -111,7 +94,7 @@ def part_table(
     Args:
         kept: the input columns that stand before the predictions; may have none.
         predictions: complete.
-        vectors: see `PartFormat`.
+        vectors: how a prediction of several numbers of fixed shape stands in a row.
         metadata: stands in the part's footer, with the schema.
     """
     columns = [*zip(kept.schema, kept.columns, strict=True)]
@@ -130,7 +113,7 @@ def encode_part(
     Args:
         table: of `part_table`.
         file: open for writing bytes, at its beginning.
-        out_format: see `PartFormat`.
+        out_format: of the file.
         kept: names of the columns that are no predictions.
 
     Raises:
@@ -142,12 +125,12 @@ def encode_part(
             writer.write_table(table, max_chunksize=max(table.num_rows, 1))
         return
     vectors = {field.name for field in table.schema if _is_vector(field)} - set(kept)
-    plain = {field.name: _leaf_paths(field) for field in table.schema}
-    leaves = [path for name, paths in plain.items() if name not in vectors for path in paths]
-    pq.write_table(
-        table,
+    paths = {field.name: _leaf_paths(field) for field in table.schema}
+    leaves = [path for name in paths if name not in vectors for path in paths[name]]
+    # As schema metadata it would stand in the file twice, the second time in Base64.
+    with pq.ParquetWriter(
         file,
-        row_group_size=max(table.num_rows, 1),
+        table.schema.remove_metadata(),
         write_page_checksum=True,
         # Predictions hardly ever repeat: a dictionary costs five times the writing, saves nothing.
         use_dictionary=[name for name in kept if _repeats(table[name])] or False,
@@ -155,7 +138,22 @@ def encode_part(
         # Parquet takes no codec for the leaves that are not named.
         write_statistics=leaves,
         compression=dict.fromkeys(leaves, "snappy") if vectors else "snappy",
-    )
+    ) as writer:
+        writer.write_table(
+            table.replace_schema_metadata(None), row_group_size=max(table.num_rows, 1)
+        )
+        writer.add_key_value_metadata(table.schema.metadata or {})
+
+
+def decode_part(data: bytes, out_format: OutFormat) -> pa.Table:
+    """Return the table in the bytes of a part.
+
+    Raises:
+        pa.ArrowException, OSError: they cannot be read, or a page's checksum is wrong.
+    """
+    if out_format == "arrow":
+        return pa.ipc.open_file(data).read_all()
+    return pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
 
 
 def _is_vector(field: pa.Field) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -27,8 +27,9 @@ class Pipeline:
         names: their column names.
         batch_rows: rows a request.
         row_bytes_out: bytes in memory of one row of predictions.
+        confirm: raises if the servers no longer serve the model that was planned for; awaited
+            after a segment's last answer, before it is written.
         write: commits one complete segment; called in a thread, one call at a time.
-        close: called once everything is committed.
     """
 
     segments: Iterator[tuple[Segment, pa.RecordBatch]]
@@ -40,8 +41,8 @@ class Pipeline:
     names: tuple[str, ...]
     batch_rows: int
     row_bytes_out: int
+    confirm: Callable[[], Awaitable[None]]
     write: Callable[[Segment, pa.RecordBatch, Predictions], object]
-    close: Callable[[], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Driven:
         requests: requests sent, repeated attempts included.
         in_flight_max: most requests in flight at one moment.
         stages: how long each stage was busy.
+        stopped: it was asked to stop before the last segment was read or written.
     """
 
     rows_ok: int
@@ -63,3 +65,4 @@ class Driven:
     requests: int
     in_flight_max: int
     stages: StageSeconds
+    stopped: bool = False

@@ -22,7 +22,7 @@ from tritonbulk.contract import (
 from tritonbulk.dispatch import batch_rows_auto
 from tritonbulk.errors import ContractError, OptionError
 from tritonbulk.options import ScoreOptions
-from tritonbulk.part import PartFormat, output_schema
+from tritonbulk.part import output_schema
 from tritonbulk.source import matching
 from tritonbulk.transport import ServedModel
 
@@ -87,7 +87,7 @@ def make_plan(
         keep = matching(options.keep, schema.names, "--keep")
     names = _prediction_names(model.outputs, options.rename)
     kept = [schema.field(name) for name in keep]
-    output_schema(kept, model.outputs, names, PartFormat(options.out_format, options.vectors))
+    output_schema(kept, model.outputs, names, options.out_format, options.vectors)
     return Plan(
         inputs=inputs,
         outputs=model.outputs,

@@ -32,7 +32,13 @@ class ScoreResult:
         output: the output folder.
         rows_filtered: rows that were read and that ``where`` removed:
             ``rows_in - rows_scored``.
-        bottleneck: the stage that bounded the rate, and the figures that say so.
+        job: the job's fingerprint.
+        job_rows: rows in its output, those of earlier runs included.
+        job_rows_failed: of these, rows with an error.
+        segments: parts that this run made.
+        segments_before: parts that stood there when it began.
+        bottleneck: the stage that bounded the rate, and the figures that say so; None if there was
+            nothing to do.
         profile: the measured choice that pinned batch rows and window; None if none did.
     """
 
@@ -52,5 +58,10 @@ class ScoreResult:
     transport: str
     output: str
     rows_filtered: int
-    bottleneck: Bottleneck
+    job: str
+    job_rows: int
+    job_rows_failed: int
+    segments: int
+    segments_before: int
+    bottleneck: Bottleneck | None
     profile: Profile | None

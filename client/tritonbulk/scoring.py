@@ -1,44 +1,56 @@
-"""Scoring: the composition of source, server, plan, driver and sink into one run."""
+"""Scoring: the composition of source, server, plan, driver and job into one run."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 
-import pyarrow as pa
-
+from tritonbulk.assembly import (
+    make_carriage,
+    make_limits,
+    make_pipeline,
+    make_window,
+    names_of,
+    segment_rows_for,
+)
 from tritonbulk.bottleneck import Bottleneck, find_bottleneck
-from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
-from tritonbulk.contract import prediction_row_bytes
-from tritonbulk.dispatch import (
-    FixedWindow,
-    GoodputWindow,
-    Limits,
-    Window,
-    failed_rows_max,
-    segment_rows_auto,
-)
-from tritonbulk.dispatch.limits import WINDOW_START_PER_ENDPOINT, window_max
 from tritonbulk.driver import drive
-from tritonbulk.options import ScoreOptions
-from tritonbulk.part import PartFormat
-from tritonbulk.pipeline import Driven, Pipeline
-from tritonbulk.plan import Plan, make_plan
-from tritonbulk.result import ScoreResult
-from tritonbulk.segments import Batch, Segment
-from tritonbulk.server_statistics import total_seconds
-from tritonbulk.session import Servers, connect, read_contract, read_statistics, serve
-from tritonbulk.sink import Sink, check_output, open_sink
-from tritonbulk.source import Source, open_source
-from tritonbulk.transport import (
-    Carriage,
-    ServedModel,
-    Transport,
-    choose_carriage,
-    open_transports,
+from tritonbulk.errors import StoppedError
+from tritonbulk.job.commit import OpenJob, look, open_job
+from tritonbulk.job.manifest import Manifest
+from tritonbulk.job.protocol import StandingJob, check_start
+from tritonbulk.job.stores.base import Store
+from tritonbulk.job.stores.opening import open_store
+from tritonbulk.jobrun import (
+    JobInputs,
+    asked_of,
+    finished_job,
+    job_inputs,
+    make_spec,
+    missing_segments,
+    part_writer,
+    record_run,
+    write_empty,
 )
+from tritonbulk.options import ScoreOptions
+from tritonbulk.pipeline import Driven
+from tritonbulk.plan import Plan, make_plan
+from tritonbulk.projection import project
+from tritonbulk.result import ScoreResult
+from tritonbulk.server_statistics import total_seconds
+from tritonbulk.session import (
+    Servers,
+    confirmation,
+    connect,
+    read_contract,
+    read_statistics,
+    serve,
+)
+from tritonbulk.source import open_source
+from tritonbulk.transport import Endpoint, ServedModel, open_transports
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,60 +70,77 @@ class Observer:
 
 
 async def run_score(
-    options: ScoreOptions, observer: Observer | None = None, ready: Servers | None = None
+    options: ScoreOptions,
+    observer: Observer | None = None,
+    stop: asyncio.Event | None = None,
+    ready: Servers | None = None,
 ) -> ScoreResult:
     """Carry out one scoring run; see `score` for what it raises.
 
     Args:
         options: what to do.
         observer: told how it goes.
+        stop: asks the run to end early.
         ready: where to send the requests, for whoever has a server already and the right to share
             memory with it; None: those that ``options`` name, else an embedded one.
+
+    Raises:
+        StoppedError: ``stop`` was set before the last segment was read; what is complete is
+            committed, and a run of the same job does the rest.
     """
     observer = observer or Observer()
+    store = open_store(options.out, is_single_writer=options.single_writer)
+    result = await _run_job(options, store, observer, stop, ready)
+    if options.single_file is not None:
+        finished = await asyncio.to_thread(look, store)
+        await asyncio.to_thread(project, store, finished.parts, options.single_file)
+        observer.say(f"all rows are in {options.single_file} as well")
+    return result
+
+
+async def _run_job(
+    options: ScoreOptions,
+    store: Store,
+    observer: Observer,
+    stop: asyncio.Event | None,
+    ready: Servers | None,
+) -> ScoreResult:
     watch = _Stopwatch()
     source = open_source(options.inputs, options.input_format, options.columns, options.where)
     contract = read_contract(options)
-    check_output(options.out)
+    standing = await asyncio.to_thread(look, store)
+    check_start(standing, is_fresh=options.fresh)
+    inputs = await asyncio.to_thread(job_inputs, source, options, standing)
+    if inputs is None:
+        observer.say(f"no input is new: every file is in {store.name} already")
+        return _unneeded(options, standing.jobs[-1], watch)
+    asked = await asyncio.to_thread(asked_of, options)
+    if finished := finished_job(standing, inputs, asked):
+        observer.say(f"this job is finished already; see {store.name}")
+        return _unneeded(options, finished, watch)
     watch.pause()
     given = contextlib.nullcontext(ready) if ready else serve(options, observer.say)
     async with given as servers:
         watch.resume()
         async with connect(servers, options, observer.say) as (endpoints, model):
             plan = make_plan(options, model, source.schema, contract, source.name)
-            rows = _rows_expected(source, options)
-            _tell_profile(options, observer)
-            observer.begin(rows)
-            carriage = make_carriage(options, plan, servers)
-            segments = source.read(
-                options.segment_rows or _segment_rows_auto(source, plan),
-                plan.columns,
-                options.limit_rows,
+            segment_rows = options.segment_rows or segment_rows_for(source, plan)
+            job = await asyncio.to_thread(
+                open_job,
+                store,
+                make_spec(options, inputs, model, plan, segment_rows),
+                standing,
+                observer.say,
+                asked=asked,
+                is_fresh=options.fresh,
             )
-            form = PartFormat(options.out_format, options.vectors)
-            sink = open_sink(options.out, form)
-            pipeline = make_pipeline(source, segments, model, plan, sink)
-            counted = await read_statistics(endpoints, model)
-            async with open_transports(
-                carriage, endpoints, servers.shared_memory, observer.say
-            ) as transports:
-                driven = await drive(
-                    pipeline,
-                    make_limits(options, rows),
-                    make_window(options, plan.request_bytes, len(endpoints)),
-                    transports,
-                    observer.advance,
-                    servers.watch,
-                )
-                transport = names_of(transports)
-            bottleneck = find_bottleneck(
-                driven.stages,
-                total_seconds(counted, await read_statistics(endpoints, model), model.instances),
-            )
-            if not (driven.rows_ok or driven.rows_failed or driven.rows_filtered):
-                _write_empty(source, plan, open_sink(options.out, form))
+            if isinstance(job, StandingJob):
+                observer.say(f"this job is finished already; see {store.name}")
+                return _unneeded(options, job, watch)
+            run = _Run(options, observer, watch, servers, endpoints, model, plan, inputs, job, stop)
+            result = await run.carry_out(segment_rows)
         watch.pause()
-    return _result(options, model, plan, driven, watch, servers, transport, bottleneck)
+    return result
 
 
 def _tell_profile(options: ScoreOptions, observer: Observer) -> None:
@@ -122,136 +151,146 @@ def _tell_profile(options: ScoreOptions, observer: Observer) -> None:
         )
 
 
-def _write_empty(source: Source, plan: Plan, sink: Sink) -> None:
-    """Write one part without rows, so that whoever reads the output finds its columns."""
-    kept = pa.schema([source.schema.field(name) for name in plan.keep])
-    rows = pa.RecordBatch.from_pylist([], kept)
-    sink.write(0, rows, Predictions(0, plan.outputs, plan.names))
-    sink.close()
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """One run of a job, everything decided."""
 
+    options: ScoreOptions
+    observer: Observer
+    watch: _Stopwatch
+    servers: Servers
+    endpoints: list[Endpoint]
+    model: ServedModel
+    plan: Plan
+    inputs: JobInputs
+    job: OpenJob
+    stop: asyncio.Event | None
 
-def make_pipeline(
-    source: Source,
-    segments: Iterator[tuple[Segment, pa.RecordBatch]],
-    model: ServedModel,
-    plan: Plan,
-    sink: Sink,
-) -> Pipeline:
-    """Return the pipeline that scores ``segments`` of ``source`` into ``sink`` by ``plan``."""
+    async def carry_out(self, segment_rows: int) -> ScoreResult:
+        """Score the missing segments, finish the job and return what was done."""
+        options, plan, source = self.options, self.plan, self.inputs.source
+        before = len(self.job.parts)
+        if before:
+            self.observer.say(f"going on with a job of which {before} segments are done")
+        rows = self._rows_expected()
+        _tell_profile(options, self.observer)
+        self.observer.begin(rows)
+        pipeline = make_pipeline(
+            source,
+            missing_segments(self.inputs, self.job, plan, segment_rows, options.limit_rows),
+            self.model,
+            plan,
+            part_writer(self.job, plan.keep),
+            confirmation(self.endpoints, self.model, options.max_outage_s),
+        )
+        carriage = make_carriage(options, plan, self.servers)
+        counted = await read_statistics(self.endpoints, self.model)
+        async with open_transports(
+            carriage, self.endpoints, self.servers.shared_memory, self.observer.say
+        ) as transports:
+            driven = await drive(
+                pipeline,
+                make_limits(options, rows),
+                make_window(options, plan.request_bytes, len(self.endpoints)),
+                transports,
+                self.observer.advance,
+                self.servers.watch,
+                self.stop,
+                options.stop_grace_s,
+            )
+            transport = names_of(transports)
+        if driven.stopped:
+            raise StoppedError(
+                f"stopped with {len(self.job.parts)} segments in {self.job.store.name}; the same "
+                "command goes on with the rest"
+            )
+        bottleneck = find_bottleneck(
+            driven.stages,
+            total_seconds(
+                counted, await read_statistics(self.endpoints, self.model), self.model.instances
+            ),
+        )
+        if not self.job.parts:
+            await asyncio.to_thread(write_empty, self.job, source, plan)
+        manifest, _ = await asyncio.to_thread(self.job.finish)
+        result = self._result(driven, transport, manifest, before, bottleneck)
+        await asyncio.to_thread(record_run, self.job.store, asdict(result))
+        return result
 
-    def name_rows(segment: Segment, batch: Batch) -> str:
-        name, begin = source.files[segment.file_index].name, batch.row_begin
-        if not segment.rows_filtered:
-            return f"{name}, counted from row {begin + segment.row_begin} ({batch.rows} rows)"
-        end = segment.row_begin + segment.rows + segment.rows_filtered - 1
-        return (
-            f"{name}, counted from row {begin} of those that pass the filter among rows "
-            f"{segment.row_begin} to {end}"
+    def _rows_expected(self) -> int | None:
+        """Return how many rows will be scored, None where only reading tells."""
+        rows = self.inputs.source.rows
+        if rows is None or self.options.where is not None:
+            return None
+        if self.options.limit_rows is not None:
+            rows = min(rows, self.options.limit_rows)
+        return rows - sum(part.statement.rows for part in self.job.parts.values())
+
+    def _result(
+        self,
+        driven: Driven,
+        transport: str,
+        manifest: Manifest,
+        before: int,
+        bottleneck: Bottleneck,
+    ) -> ScoreResult:
+        rows_scored = driven.rows_ok + driven.rows_failed
+        seconds, cpu_s = self.watch.now()
+        return ScoreResult(
+            rows_in=rows_scored + driven.rows_filtered,
+            rows_scored=rows_scored,
+            rows_ok=driven.rows_ok,
+            rows_failed=driven.rows_failed,
+            seconds=round(seconds, 6),
+            rows_per_second=round(rows_scored / seconds, 1),
+            cpu_seconds_client=round(cpu_s, 6),
+            requests=driven.requests,
+            batch_rows=self.plan.batch_rows,
+            in_flight_max=driven.in_flight_max,
+            model=self.model.name,
+            model_version=self.model.version,
+            endpoints=self.servers.addresses,
+            transport=transport,
+            output=str(self.options.out),
+            rows_filtered=driven.rows_filtered,
+            job=self.job.file.fingerprint,
+            job_rows=manifest.rows,
+            job_rows_failed=manifest.rows_failed,
+            segments=len(manifest.parts) - before,
+            segments_before=before,
+            bottleneck=bottleneck,
+            profile=self.options.profile,
         )
 
-    return Pipeline(
-        segments=segments,
-        name_rows=name_rows,
-        encoder=RequestEncoder(model.name, model.version, plan.inputs, plan.outputs),
-        decoder=ResponseDecoder(plan.outputs, model.version),
-        fed=plan.fed,
-        outputs=plan.outputs,
-        names=plan.names,
-        batch_rows=plan.batch_rows,
-        row_bytes_out=prediction_row_bytes(plan.outputs),
-        write=lambda segment, rows, done: sink.write(
-            segment.index, rows.select(plan.keep), done, segment.rows_filtered
-        ),
-        close=sink.close,
-    )
 
-
-def _segment_rows_auto(source: Source, plan: Plan) -> int:
-    return segment_rows_auto(source.row_bytes(plan.columns) + prediction_row_bytes(plan.outputs))
-
-
-def _rows_expected(source: Source, options: ScoreOptions) -> int | None:
-    """Return how many rows will be scored, None where only reading tells."""
-    if source.rows is None or options.where is not None:
-        return None
-    return source.rows if options.limit_rows is None else min(source.rows, options.limit_rows)
-
-
-def make_limits(options: ScoreOptions, rows: int | None) -> Limits:
-    """Return the bounds that do not move while a run lasts.
-
-    Where only reading tells how many rows there are, the share of failed rows is of those so far.
-    """
-    fraction = options.failed_fraction_max
-    return Limits(
-        options.max_outage_s,
-        failed_rows_max(fraction, rows or 0),
-        failed_fraction_max=fraction if rows is None else 0.0,
-    )
-
-
-def make_window(options: ScoreOptions, request_bytes: int, endpoints: int) -> Window:
-    """Return the window that was asked for: of fixed width, or one that finds its width.
-
-    Args:
-        options: of the run.
-        request_bytes: bytes of the tensors of a full request and its answer.
-        endpoints: how many there are.
-    """
-    if options.in_flight_pinned is not None:
-        return FixedWindow(options.in_flight_pinned)
-    return GoodputWindow(
-        start=WINDOW_START_PER_ENDPOINT * endpoints,
-        limit_max=window_max(request_bytes) * endpoints,
-    )
-
-
-def make_carriage(options: ScoreOptions, plan: Plan, servers: Servers) -> Carriage:
-    """Return how the requests to each endpoint travel."""
-    return choose_carriage(
-        options.transport,
-        servers.addresses,
-        plan.inputs,
-        plan.outputs,
-        plan.batch_rows,
-        may_share=servers.shared_memory is not None,
-    )
-
-
-def names_of(transports: Sequence[Transport]) -> str:
-    """Return the names of the transports, each once."""
-    return "+".join(sorted({transport.name for transport in transports}))
-
-
-def _result(
-    options: ScoreOptions,
-    model: ServedModel,
-    plan: Plan,
-    driven: Driven,
-    watch: _Stopwatch,
-    servers: Servers,
-    transport: str,
-    bottleneck: Bottleneck,
-) -> ScoreResult:
-    rows_scored = driven.rows_ok + driven.rows_failed
+def _unneeded(options: ScoreOptions, job: StandingJob, watch: _Stopwatch) -> ScoreResult:
+    """Return the result of a run that found its job finished."""
+    assert job.manifest is not None, "only a finished job needs no run"
+    watch.pause()
+    model = job.file.spec["model"]
     return ScoreResult(
-        rows_in=rows_scored + driven.rows_filtered,
-        rows_scored=rows_scored,
-        rows_ok=driven.rows_ok,
-        rows_failed=driven.rows_failed,
+        rows_in=0,
+        rows_scored=0,
+        rows_ok=0,
+        rows_failed=0,
         seconds=round(watch.wall_s, 6),
-        rows_per_second=round(rows_scored / watch.wall_s, 1),
+        rows_per_second=0.0,
         cpu_seconds_client=round(watch.cpu_s, 6),
-        requests=driven.requests,
-        batch_rows=plan.batch_rows,
-        in_flight_max=driven.in_flight_max,
-        model=model.name,
-        model_version=model.version,
-        endpoints=servers.addresses,
-        transport=transport,
+        requests=0,
+        batch_rows=job.file.spec["batch_rows"],
+        in_flight_max=0,
+        model=model["name"],
+        model_version=model["version"],
+        endpoints=(),
+        transport="",
         output=str(options.out),
-        rows_filtered=driven.rows_filtered,
-        bottleneck=bottleneck,
+        rows_filtered=0,
+        job=job.file.fingerprint,
+        job_rows=job.manifest.rows,
+        job_rows_failed=job.manifest.rows_failed,
+        segments=0,
+        segments_before=len(job.manifest.parts),
+        bottleneck=None,
         profile=options.profile,
     )
 
@@ -267,6 +306,13 @@ class _Stopwatch:
     def resume(self) -> None:
         self._wall_began_s = time.perf_counter()
         self._cpu_began_s = time.process_time()
+
+    def now(self) -> tuple[float, float]:
+        """Return wall and CPU seconds so far; it must be running."""
+        return (
+            self.wall_s + time.perf_counter() - self._wall_began_s,
+            self.cpu_s + time.process_time() - self._cpu_began_s,
+        )
 
     def pause(self) -> None:
         self.wall_s += time.perf_counter() - self._wall_began_s

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tritonclient.grpc import service_pb2
 
 from tritonbulk.contract import Contract
 from tritonbulk.driver import settle_some
-from tritonbulk.errors import ContractError, InputError, ModelError, UsageError
+from tritonbulk.errors import ContractError, InputError, ModelError, OutageError, UsageError
 from tritonbulk.options import DEFAULT_REPOSITORY, ScoreOptions
 from tritonbulk.transport import Endpoint, ServedModel, SharedMemoryAccess
 
 READY_GRACE_S = 5.0
 """How long the other servers may take once one is ready."""
+
+CONFIRM_PAUSE_S = 0.5
+"""Pause before servers that do not answer are asked again what they serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,50 @@ async def connect(
                     f"forms of model {options.model!r}; give one with --model-version"
                 )
         yield endpoints, described[0]
+
+
+def confirmation(
+    endpoints: Sequence[Endpoint], model: ServedModel, max_outage_s: float
+) -> Callable[[], Awaitable[None]]:
+    """Return what raises if the servers no longer serve the model that was planned for.
+
+    At least one must say that it does, and none anything else; where none answers they are asked
+    again until ``max_outage_s`` seconds have passed.
+
+    The returned function raises:
+        ModelError: a server serves it no longer, or in another form; no retry.
+        OutageError: no server answers; a retry helps once one does.
+    """
+
+    async def confirm() -> None:
+        try:
+            async with asyncio.timeout(max_outage_s):
+                while not await _is_confirmed(endpoints, model):
+                    await asyncio.sleep(CONFIRM_PAUSE_S)
+        except TimeoutError:
+            raise OutageError(
+                f"no server has confirmed within {max_outage_s:g} s that it still serves model "
+                f"{model.name!r} as it did; check the servers, then run again"
+            ) from None
+
+    return confirm
+
+
+async def _is_confirmed(endpoints: Sequence[Endpoint], model: ServedModel) -> bool:
+    """Return whether a server says that it serves the model as planned; False if none answers.
+
+    Raises:
+        ModelError: one says that it does not; a retry does not help.
+    """
+    asked = [each.config_digest(model.name, model.version) for each in endpoints]
+    said = await asyncio.gather(*asked)
+    for endpoint, digest in zip(endpoints, said, strict=True):
+        if digest not in (None, model.config_digest):
+            raise ModelError(
+                f"{endpoint.address} has another model {model.name!r} than when the run began, "
+                "under the same version; give it a version of its own, then run again"
+            )
+    return any(digest is not None for digest in said)
 
 
 async def read_statistics(

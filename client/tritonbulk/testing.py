@@ -1,4 +1,4 @@
-"""Test doubles that are part of the product: a server without a network, with scripted faults.
+"""Test doubles that are part of the product: a server and a store, with scripted faults.
 
 Use them to test code that is built on tritonbulk. Where the server's behaviour itself matters, use
 `EmbeddedTriton`, which is the real one.
@@ -7,6 +7,7 @@ Use them to test code that is built on tritonbulk. Where the server's behaviour 
 from __future__ import annotations
 
 import asyncio
+import enum
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -21,6 +22,8 @@ from tritonclient.utils import (
 
 from tritonbulk.codec import Reply, Request
 from tritonbulk.dispatch import Failure
+from tritonbulk.job.protocol import Put
+from tritonbulk.job.stores.base import UnsureError
 from tritonbulk.transport import AttemptFailedError
 
 Tensors = Mapping[str, npt.NDArray[np.generic]]
@@ -77,6 +80,72 @@ class ScriptedTransport:
         if fault is not None:
             raise AttemptFailedError(fault)
         return Reply(encode_answer(message.model_version, self._model(decode_tensors(message))))
+
+
+class StoreFault(enum.Enum):
+    """What may happen to one request to a `MemoryStore`."""
+
+    REQUEST_LOST = enum.auto()
+    REPLY_LOST = enum.auto()
+
+
+class MemoryStore:
+    """A store in memory; see `tritonbulk.job.stores.base.Store`.
+
+    Args:
+        objects: what stands there, by name; several stores may share it, as clients of one place.
+        fault: asked before each request what happens to it: (operation, name) → None for nothing.
+            It may raise, as a process dies, before anything has happened.
+
+    Attributes:
+        objects: the same.
+    """
+
+    name = "memory://"
+
+    def __init__(
+        self,
+        objects: dict[str, bytes] | None = None,
+        fault: Callable[[str, str], StoreFault | None] = lambda *_: None,
+    ) -> None:
+        self.objects = {} if objects is None else objects
+        self._fault = fault
+
+    def prepare(self) -> None:
+        """See `Store.prepare`."""
+
+    def create(self, name: str, data: bytes) -> Put:
+        """See `Store.create`."""
+        fault = self._fault("create", name)
+        if fault is StoreFault.REQUEST_LOST:
+            return Put.UNKNOWN
+        outcome = Put.EXISTS if name in self.objects else Put.CREATED
+        self.objects.setdefault(name, bytes(data))
+        return Put.UNKNOWN if fault is StoreFault.REPLY_LOST else outcome
+
+    def read(self, name: str) -> bytes | None:
+        """See `Store.read`."""
+        self._ask("read", name)
+        return self.objects.get(name)
+
+    def names(self, folder: str) -> list[str]:
+        """See `Store.names`."""
+        self._ask("names", folder)
+        front = f"{folder}/" if folder else ""
+        inside = (name[len(front) :] for name in self.objects if name.startswith(front))
+        return sorted(name for name in inside if "/" not in name)
+
+    def set_aside(self, name: str, aside: str) -> None:
+        """See `Store.set_aside`."""
+        if name in self.objects:
+            self.objects[aside] = self.objects.pop(name)
+
+    def tidy(self) -> None:
+        """See `Store.tidy`."""
+
+    def _ask(self, operation: str, name: str) -> None:
+        if self._fault(operation, name) is not None:
+            raise UnsureError(f"{self.name}{name} did not answer")
 
 
 def decode_tensors(request: service_pb2.ModelInferRequest) -> dict[str, npt.NDArray[np.generic]]:

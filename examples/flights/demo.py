@@ -43,7 +43,7 @@ def main() -> None:
     with tritonbulk.EmbeddedTriton(REPOSITORY, models=[MODEL], say=print) as triton:
         print(f"gRPC at {triton.grpc}, metrics at http://{triton.metrics}/metrics")
         step("4. score every flight")
-        shutil.rmtree(OUT, ignore_errors=True)
+        clear_finished()
         tritonbulk_command(
             "score", str(DATA), "--model", MODEL, "--endpoint", triton.grpc, "--out", str(OUT)
         )
@@ -56,6 +56,16 @@ def main() -> None:
             *("--batch-rows", "64,256,1024,4096", "--in-flight", "1,4,16"),
             *("--trial-seconds", "1"),
         )
+
+
+def clear_finished() -> None:
+    """Remove the output of a demo that was finished; one that was killed is gone on with."""
+    old = OUT.with_name(f"{OUT.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if (OUT / "_tritonbulk" / "manifest.json").exists():
+        # Moved away first: half a removed job would be taken for a damaged one.
+        OUT.rename(old)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def step(text: str) -> None:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tritonbulk
+from tritonbulk.job.statement import read_part
 from tritonbulk.options import ScoreOptions
 from tritonbulk.scoring import Observer, run_score
 
@@ -140,8 +141,8 @@ def test_a_filter_removes_rows_and_the_parts_say_how_many(rows, triton, tmp_path
     tables = [pq.read_table(part) for part in parts]
     assert [len(table) for table in tables] == [0, 998]
     assert tables[1]["id"].to_pylist() == list(range(4_002, 5_000))
-    removed = [table.schema.metadata[b"tritonbulk.rows_filtered"] for table in tables]
-    assert removed == [b"4000", b"2"]
+    removed = [read_part(part.read_bytes()).rows_filtered for part in parts]
+    assert removed == [4_000, 2]
 
 
 def test_vectors_may_be_bytes_in_arrow_files(rows, triton, tmp_path):
@@ -218,7 +219,7 @@ def test_wrong_use_ends_with_a_sentence_and_2(rows, triton, tmp_path):
     assert not out.exists(), "nothing was begun"
     out.mkdir()
     (out / "part-00000000.parquet").write_text("")
-    fails(score(rows, triton, out), 2, "already holds parts")
+    fails(score(rows, triton, out), 2, "holds parts but no job")
 
 
 def test_a_file_without_rows_gives_a_part_without_rows(rows, triton, tmp_path):
@@ -318,6 +319,7 @@ def test_an_interrupted_run_ends_soon_and_leaves_nothing_behind(
     command = [
         *TRITONBULK, "score", str(path), "--model", "double", "--repository", str(repository),
         "--out", str(tmp_path / "out"), "--input-map", MAP, "--batch-rows", "1",
+        "--stop-grace", "1",
     ]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
     assert process.stderr is not None
@@ -328,6 +330,8 @@ def test_an_interrupted_run_ends_soon_and_leaves_nothing_behind(
     _, said = process.communicate(timeout=20)
     assert process.returncode == code
     assert "Traceback" not in said
+    assert "to go on: tritonbulk score" in said
+    assert not (tmp_path / "out" / "_tritonbulk" / "manifest.json").exists()
     assert traces.wait_until(lambda: traces.look() == [], deadline_s=5)
 
 

@@ -88,14 +88,14 @@ def test_segments_of_wide_rows_are_short_but_never_empty(row_bytes):
 def test_what_is_open_stays_within_its_bounds_and_never_stops(sizes):
     opened = []
     for size in sizes:
-        if may_open(opened, is_hungry=False):
+        if may_open(opened, SEGMENTS_BYTES_MAX, is_hungry=False):
             opened.append(size)
         assert len(opened) <= SEGMENTS_OPEN_MAX
-    assert may_open([], is_hungry=False)
+    assert may_open([], SEGMENTS_BYTES_MAX, is_hungry=False)
     for is_hungry in (False, True):
-        assert not may_open([SEGMENTS_BYTES_MAX // 2 + 1], is_hungry=is_hungry)
-    assert may_open([1] * SEGMENTS_OPEN_MAX, is_hungry=True)
-    assert not may_open([1] * SEGMENTS_OPEN_MAX, is_hungry=False)
+        assert not may_open([SEGMENTS_BYTES_MAX // 2 + 1], SEGMENTS_BYTES_MAX, is_hungry=is_hungry)
+    assert may_open([1] * SEGMENTS_OPEN_MAX, SEGMENTS_BYTES_MAX, is_hungry=True)
+    assert not may_open([1] * SEGMENTS_OPEN_MAX, SEGMENTS_BYTES_MAX, is_hungry=False)
 
 
 @given(st.integers(1, 300), st.integers(1, 80))

@@ -81,6 +81,36 @@ def test_any_layout_of_a_file_gives_the_same_segments(
     ]
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    rows=st.integers(0, 40),
+    extension=st.sampled_from(["parquet", "csv", "jsonl", "arrow", "arrows"]),
+    chunk_rows=st.integers(1, 45),
+    segment_rows=st.integers(1, 20),
+    limit=st.none() | st.integers(1, 70),
+    done=st.sets(st.integers(0, 40)),
+    least=st.none() | st.integers(0, 40),
+)
+def test_segments_that_are_done_are_left_out_and_change_no_other(
+    rows, extension, chunk_rows, segment_rows, limit, done, least
+):
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for name, count in (("a", 7), ("b", rows), ("c", 3)):
+            (Path(folder) / name).mkdir()
+            if count or extension not in ("csv", "jsonl"):
+                content = [(number, f"{name}{number}") for number in range(count)]
+                files.append(write(content, Path(folder) / name, extension, chunk_rows))
+        source = open_source(files, where=None if least is None else f"n >= {least}")
+
+        def read(done):
+            segments = source.read(segment_rows, ["n", "s"], limit, done)
+            return [(segment, batch.to_pylist()) for segment, batch in segments]
+
+        every = read(())
+        assert read(done) == [each for each in every if each[0].index not in done]
+
+
 NUMBERS = [
     pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(),
     pa.uint64(), pa.float16(), pa.float32(), pa.float64(),

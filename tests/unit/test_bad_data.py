@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import ipc
 
+from tritonbulk.assembly import make_limits, make_pipeline, make_window
 from tritonbulk.contract import InputTensor, OutputTensor, datatype
 from tritonbulk.driver import drive
 from tritonbulk.errors import TritonbulkError, UsageError
+from tritonbulk.jobrun import part_writer, scratch_job
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
-from tritonbulk.scoring import make_limits, make_pipeline, make_window
-from tritonbulk.sink import open_sink
 from tritonbulk.source import open_source
 from tritonbulk.testing import ScriptedTransport
 from tritonbulk.transport import ServedModel
@@ -23,6 +23,10 @@ from tritonbulk.transport import ServedModel
 ROWS = 20
 BAD_ROW = 13
 FORMATS = ["parquet", "arrow", "arrows", "jsonl", "csv"]
+
+
+async def confirm():
+    pass
 
 
 def score(path, kind, shape):
@@ -36,7 +40,8 @@ def score(path, kind, shape):
     source = open_source(options.inputs)
     plan = make_plan(options, model, source.schema, None, source.name)
     segments = source.read(10, plan.columns)
-    pipeline = make_pipeline(source, segments, model, plan, open_sink(options.out))
+    write = part_writer(scratch_job(options.out), plan.keep)
+    pipeline = make_pipeline(source, segments, model, plan, write, confirm)
     limits, window = make_limits(options, source.rows), make_window(options, plan.request_bytes, 1)
     return asyncio.run(
         drive(pipeline, limits, window, [server], lambda *_: None, lambda: None)

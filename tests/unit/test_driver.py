@@ -10,7 +10,14 @@ from tritonbulk.codec import Reply, RequestEncoder, ResponseDecoder
 from tritonbulk.contract import Column, InputTensor, OutputTensor, datatype
 from tritonbulk.dispatch import Failure, FixedWindow, Limits
 from tritonbulk.driver import drive
-from tritonbulk.errors import AnswerError, DataError, OutageError, ServerGoneError, SinkError
+from tritonbulk.errors import (
+    AnswerError,
+    DataError,
+    ModelError,
+    OutageError,
+    ServerGoneError,
+    SinkError,
+)
 from tritonbulk.pipeline import Pipeline
 from tritonbulk.segments import Segment
 from tritonbulk.testing import ScriptedTransport
@@ -37,7 +44,7 @@ class Run:
         self.segment_rows = segment_rows
         self.batch_rows = batch_rows
         self.open_seen = []  # segments in memory whenever one is written
-        self.closed = False
+        self.confirmed = 0
 
     def segments(self):
         for begin in range(0, self.rows, self.segment_rows):
@@ -50,10 +57,12 @@ class Run:
         assert segment.index not in self.parts, "a segment is written once"
         self.parts[segment.index] = [array.to_pylist() for _, array in predictions.to_columns()]
 
-    def close(self):
-        self.closed = True
+    async def confirm(self):
+        self.confirmed += 1
 
-    def drive(self, *transports, in_flight=4, watch=lambda: None, **limits):
+    def drive(
+        self, *transports, in_flight=4, watch=lambda: None, stop=None, stop_grace_s=0.0, **limits
+    ):
         pipeline = Pipeline(
             segments=self.segments(),
             name_rows=lambda s, b: f"in.parquet, rows from {s.row_begin + b.row_begin}",
@@ -64,14 +73,20 @@ class Run:
             names=("y",),
             batch_rows=self.batch_rows,
             row_bytes_out=4,
+            confirm=self.confirm,
             write=self.write,
-            close=self.close,
         )
         bounds = Limits(**{"max_outage_s": 60.0, "failed_rows_max": 10, **limits})
         observe = lambda ok, failed: self.progress.append(ok + failed)  # noqa: E731
-        return asyncio.run(
-            drive(pipeline, bounds, FixedWindow(in_flight), transports, observe, watch)
-        )
+
+        async def driven():
+            self.loop = asyncio.get_running_loop()
+            window = FixedWindow(in_flight)
+            return await drive(
+                pipeline, bounds, window, transports, observe, watch, stop, stop_grace_s
+            )
+
+        return asyncio.run(driven())
 
     def column(self, position=0):
         return [value for index in sorted(self.parts) for value in self.parts[index][position]]
@@ -86,7 +101,7 @@ def test_every_row_is_scored_once_in_order():
     assert server.in_flight_max == done.in_flight_max == 4
     assert run.progress == sorted(run.progress)
     assert run.progress[-1] == 1000
-    assert run.closed
+    assert run.confirmed == len(run.parts) == 10
 
 
 def test_every_stage_of_a_run_is_timed():
@@ -156,10 +171,9 @@ def test_memory_holds_few_segments_however_many_there_are():
     assert max(run.open_seen) <= 5
 
 
-def test_segments_that_are_large_are_fewer_in_memory(monkeypatch):
-    monkeypatch.setattr("tritonbulk.dispatch.limits.SEGMENTS_BYTES_MAX", 2 * 50 * (4 + 4))
+def test_segments_that_are_large_are_fewer_in_memory():
     run = Run(rows=2000, segment_rows=50)
-    run.drive(ScriptedTransport(double))
+    run.drive(ScriptedTransport(double), segments_bytes_max=2 * 50 * (4 + 4))
     assert len(run.parts) == 40
     assert max(run.open_seen) <= 3, "two are open, one is being handed over"
 
@@ -236,7 +250,69 @@ def test_a_sink_that_fails_stops_the_run_with_its_own_error():
     run.write = write
     with pytest.raises(SinkError, match="disk is full"):
         run.drive(ScriptedTransport(double))
-    assert not run.closed
+
+
+def test_a_model_that_is_no_longer_the_same_is_not_committed():
+    run = Run()
+
+    async def confirm():
+        run.confirmed += 1
+        if run.confirmed > 3:
+            raise ModelError("another model under the same version")
+
+    run.confirm = confirm
+    with pytest.raises(ModelError, match="another model"):
+        run.drive(ScriptedTransport(double))
+    assert len(run.parts) <= 3
+
+
+def test_a_run_that_is_asked_to_stop_finishes_what_it_has_read():
+    run, stop = Run(rows=5000), asyncio.Event()
+    write = run.write
+
+    def write_and_stop(segment, rows, predictions):
+        write(segment, rows, predictions)
+        if len(run.parts) == 3:
+            run.loop.call_soon_threadsafe(stop.set)
+
+    run.write = write_and_stop
+    done = run.drive(ScriptedTransport(double), stop=stop, stop_grace_s=60.0)
+    assert done.stopped
+    assert 3 <= len(run.parts) <= 10
+    assert run.read <= len(run.parts) + 1, "nothing that was taken on is dropped"
+
+
+def test_a_stop_that_comes_after_the_last_segment_was_read_changes_nothing():
+    run, stop = Run(rows=300), asyncio.Event()
+
+    async def confirm():
+        while run.read < 3 or not run.exhausted:
+            await asyncio.sleep(0.001)
+        stop.set()
+
+    segments = run.segments
+
+    def told():
+        yield from segments()
+        run.exhausted = True
+
+    run.exhausted, run.segments, run.confirm = False, told, confirm
+    done = run.drive(ScriptedTransport(double), stop=stop, stop_grace_s=60.0)
+    assert not done.stopped
+    assert len(run.parts) == 3
+
+
+def test_a_run_that_is_asked_to_stop_drops_what_is_not_done_in_time():
+    run, stop = Run(), asyncio.Event()
+
+    async def confirm():
+        stop.set()
+        await asyncio.sleep(3600)
+
+    run.confirm = confirm
+    done = run.drive(ScriptedTransport(double), stop=stop, stop_grace_s=0.1)
+    assert done.stopped
+    assert run.parts == {}
 
 
 def test_a_dead_embedded_server_stops_the_run(monkeypatch):

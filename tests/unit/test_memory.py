@@ -43,8 +43,8 @@ from tritonbulk.dispatch import segment_rows_auto
 from tritonbulk.driver import drive
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
-from tritonbulk.scoring import make_limits, make_pipeline, make_window
-from tritonbulk.sink import open_sink
+from tritonbulk.jobrun import part_writer, scratch_job
+from tritonbulk.assembly import make_limits, make_pipeline, make_window
 from tritonbulk.source import open_source
 from tritonbulk.testing import ScriptedTransport
 from tritonbulk.transport import ServedModel
@@ -63,7 +63,10 @@ source = open_source(options.inputs)
 model = ServedModel("m", "1", 1024, inputs, outputs, None)
 plan = make_plan(options, model, source.schema, None, source.name)
 rows = segment_rows_auto(source.row_bytes(plan.columns) + prediction_row_bytes(outputs))
-pipeline = make_pipeline(source, source.read(rows, plan.columns), model, plan, open_sink(out))
+async def confirm():
+    pass
+write = part_writer(scratch_job(out), plan.keep)
+pipeline = make_pipeline(source, source.read(rows, plan.columns), model, plan, write, confirm)
 done = asyncio.run(
     drive(
         pipeline, make_limits(options, source.rows),

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +16,15 @@ from tritonbulk.codec import Predictions
 from tritonbulk.codec.response import Texts
 from tritonbulk.contract import OutputTensor, datatype
 from tritonbulk.errors import OptionError
-from tritonbulk.part import PartFormat, encode_part, output_schema, part_table
+from tritonbulk.part import encode_part, output_schema, part_table
 
-FORMS = [
-    PartFormat(name, vectors) for name in ("parquet", "arrow") for vectors in ("list", "binary")
-]
+
+class Form(NamedTuple):
+    out_format: str
+    vectors: str
+
+
+FORMS = [Form(name, vectors) for name in ("parquet", "arrow") for vectors in ("list", "binary")]
 
 
 def outputs(dtype="FP32"):
@@ -76,9 +81,15 @@ def part(form, rows=50, dtype="FP32", failed=None):
 
 
 def read(data, form, folder):
-    path = folder / form.part_name(7)
+    path = folder / f"part.{form.out_format}"
     path.write_bytes(data)
     return ds.dataset(path, format=form.out_format).to_table()
+
+
+def footer(data, form):
+    if form.out_format == "arrow":
+        return pa.ipc.open_file(data).schema.metadata
+    return pq.read_metadata(pa.BufferReader(data)).metadata
 
 
 def numbers(column, dtype):
@@ -92,11 +103,12 @@ def numbers(column, dtype):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", ["INT8", "UINT16", "INT64", "FP16", "FP32", "FP64"])
 def test_every_form_gives_back_every_value_and_null(form, dtype, tmp_path):
-    table = read(encoded(part(form, dtype=dtype, failed=20), form), form, tmp_path)
+    data = encoded(part(form, dtype=dtype, failed=20), form)
+    table = read(data, form, tmp_path)
     names = [tensor.name for tensor in outputs()]
-    schema = output_schema(kept(1).schema, outputs(dtype), names, form)
+    schema = output_schema(kept(1).schema, outputs(dtype), names, form.out_format, form.vectors)
     assert table.schema == schema
-    assert table.schema.metadata[b"key"] == b"value"
+    assert footer(data, form)[b"key"] == b"value"
     assert [table[name].null_count for name in names] == [1] * 5
     assert table.select(names).slice(20, 1).to_pylist() == [dict.fromkeys(names)]
     numpy = datatype(dtype).numpy
@@ -107,8 +119,16 @@ def test_every_form_gives_back_every_value_and_null(form, dtype, tmp_path):
     assert table["words"][1].as_py() == ["a word", "a word"]
 
 
+def test_a_parquet_file_holds_its_metadata_once():
+    form = Form("parquet", "list")
+    data = encoded(part(form), form)
+    # In the schema they would be a copy that is not sealed, and the one that readers show.
+    assert pq.read_schema(pa.BufferReader(data)).metadata is None
+    assert footer(data, form)[b"key"] == b"value"
+
+
 def test_a_packed_vector_says_what_it_is():
-    schema = part(PartFormat("parquet", "binary"), dtype="FP16").schema
+    schema = part(Form("parquet", "binary"), dtype="FP16").schema
     assert schema.field("map").type == pa.binary(2 * 3 * 2)
     assert schema.field("map").metadata == {
         b"tritonbulk.dtype": b"float16",
@@ -124,7 +144,7 @@ def test_a_part_without_rows_has_all_columns(form, tmp_path):
 
 
 def test_pages_are_cut_alike_however_many_chunks_there_are():
-    form = PartFormat()
+    form = Form("parquet", "list")
     whole = pa.table({"id": np.arange(300_000)})
     pieces = pa.concat_tables([whole.slice(0, 777), whole.slice(777)])
     assert encoded(pieces, form, ["id"]) == encoded(whole, form, ["id"])
@@ -184,7 +204,7 @@ def test_a_column_that_the_format_cannot_hold_is_refused_before_the_first_row():
     kept = [pa.field("k", pa.month_day_nano_interval())]
     with pytest.raises(OptionError, match=r"'k' .*cannot be written as parquet.*--keep"):
         output_schema(kept, [], [])
-    assert output_schema(kept, [], [], PartFormat("arrow")).names[0] == "k"
+    assert output_schema(kept, [], [], "arrow").names[0] == "k"
 
 
 def test_a_kept_column_is_not_taken_for_a_leaf_of_a_vector():

@@ -22,7 +22,7 @@ from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
 from tritonbulk.profile import Profile
 from tritonbulk.transport import ServedModel
-from tritonbulk.transport.served_model import describe
+from tritonbulk.transport.served_model import config_digest, describe
 
 FP32 = datatype("FP32")
 SCHEMA = pa.schema({"id": pa.int64(), "a": pa.float32(), "b": pa.float32(), "x": pa.float32()})
@@ -148,9 +148,22 @@ def config():
 
 
 def test_metadata_and_config_describe_the_model():
-    expected = replace(SERVED, version="12", contract=CONTRACT)
+    expected = replace(
+        SERVED, version="12", contract=CONTRACT, config_digest=config_digest(config())
+    )
     assert describe(metadata(), config(), None) == expected
     assert describe(metadata(), config(), "3").version == "3"
+
+
+def test_the_digest_of_a_configuration_is_of_what_can_change_values():
+    same, other = config(), config()
+    same.config.instance_group.add(count=4)
+    same.config.dynamic_batching.max_queue_delay_microseconds = 100
+    same.config.version_policy.specific.versions.extend([3, 12])
+    assert config_digest(same) == config_digest(config())
+    other.config.optimization.graph.level = 1
+    assert config_digest(other) != config_digest(config())
+    assert config_digest(None) == ""
 
 
 def test_a_server_without_model_config_is_enough():

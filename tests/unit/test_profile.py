@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tritonbulk.assembly import make_window
 from tritonbulk.bench.plan import Setting
 from tritonbulk.bench.statistics import Cell
 from tritonbulk.errors import InputError, OptionError
 from tritonbulk.options import ScoreOptions
 from tritonbulk.profile import Profile, read_profile
-from tritonbulk.scoring import make_window
 
 BEST = Profile("double", batch_rows=256, in_flight=4, rows_per_second=2000.0)
 

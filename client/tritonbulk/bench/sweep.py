@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tritonbulk.assembly import make_carriage, make_limits, make_pipeline, make_window, names_of
 from tritonbulk.bench.plan import (
     BenchOptions,
     Setting,
@@ -30,12 +31,11 @@ from tritonbulk.bench.statistics import Trial, server_split
 from tritonbulk.contract import Contract
 from tritonbulk.driver import drive
 from tritonbulk.errors import InputError, OptionError
+from tritonbulk.jobrun import part_writer, scratch_job
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
-from tritonbulk.scoring import make_carriage, make_limits, make_pipeline, make_window, names_of
 from tritonbulk.segments import Segment
-from tritonbulk.session import Servers, connect, read_contract, serve
-from tritonbulk.sink import open_sink
+from tritonbulk.session import Servers, confirmation, connect, read_contract, serve
 from tritonbulk.source import Source, open_source
 from tritonbulk.transport import Endpoint, ServedModel, open_transports
 
@@ -67,9 +67,10 @@ async def sweep(
     contract = read_contract(options)
     if source.rows == 0:
         raise _no_rows(source)
-    if not options.out.parent.is_dir():
-        raise OptionError(f"folder {options.out.parent} does not exist; give another --out")
-    with tempfile.TemporaryDirectory(prefix=".bench-", dir=options.out.parent) as folder:
+    beside = Path(options.out).parent
+    if not beside.is_dir():
+        raise OptionError(f"folder {beside} does not exist; give another --out")
+    with tempfile.TemporaryDirectory(prefix=".bench-", dir=beside) as folder:
         async with (
             serve(options, say) as servers,
             connect(servers, options, say) as (endpoints, model),
@@ -119,7 +120,14 @@ class _Runner:
             began_s, began_cpu_s = time.perf_counter(), time.process_time()
             segments = _cycle(self.source, segment_rows, plan.columns, began_s + trial_s)
             driven = await drive(
-                make_pipeline(self.source, segments, self.model, plan, open_sink(out)),
+                make_pipeline(
+                    self.source,
+                    segments,
+                    self.model,
+                    plan,
+                    part_writer(scratch_job(out), plan.keep),
+                    confirmation(self.endpoints, self.model, self.options.max_outage_s),
+                ),
                 make_limits(options, self.source.rows),
                 make_window(options, plan.request_bytes, len(self.endpoints)),
                 transports,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -146,6 +147,15 @@ def number_or_auto(text: str) -> int | None:
         return int(text)
     except ValueError:
         raise click.BadParameter(f"{text!r} is neither a whole number nor auto") from None
+
+
+def size_bytes(text: str) -> int:
+    """Return the bytes that a size such as ``100MB`` or ``1GiB`` stands for."""
+    found = re.fullmatch(r"(\d+)\s*(?:([kMG])(i?))?B?", text)
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no size; give for example 100MB or 1GiB")
+    number, unit, binary = found.groups()
+    return int(number) * int((1024 if binary else 1000) ** " kMG".index(unit or " "))
 
 
 def parse_pairs(entries: Sequence[str], option: str) -> dict[str, str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import re
+import shlex
+import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,12 +19,16 @@ from tritonbulk.cli.common import (
     number_or_auto,
     parse_model_options,
     parse_source_options,
+    size_bytes,
     source_options,
 )
 from tritonbulk.cli.progress import RowProgress
+from tritonbulk.cli.stopping import run_stoppable
+from tritonbulk.errors import StoppedError
 from tritonbulk.options import (
     MAX_OUTAGE_S,
     SEGMENT_ROWS,
+    STOP_GRACE_S,
     OutFormat,
     ScoreOptions,
     Vectors,
@@ -39,7 +46,44 @@ from tritonbulk.scoring import Observer, run_score
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @model_options
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Output folder, without parts."
+    "--out",
+    required=True,
+    help="Output folder, or a URI such as s3://bucket/prefix; a job begun there is continued.",
+)
+@click.option(
+    "--resume/--fresh",
+    default=True,
+    help="Go on with an unfinished job of the same inputs, model and options, or refuse an output "
+    "that holds anything.  [default: resume]",
+)
+@click.option("--only-new", is_flag=True, help="Score only files that are new since the last job.")
+@click.option(
+    "--strict-inputs", is_flag=True, help="Tell inputs apart by all of their bytes; reads them all."
+)
+@click.option(
+    "--single-writer",
+    is_flag=True,
+    help="For object stores that cannot create only: no other run writes there.",
+)
+@click.option(
+    "--memory",
+    type=size_bytes,
+    metavar="SIZE",
+    help="Bytes of rows and requests held at once, for example 100MB or 1GiB.  [default: 320MiB]",
+)
+@click.option(
+    "--stop-grace",
+    type=float,
+    default=STOP_GRACE_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="After SIGINT or SIGTERM finish what is in memory for so long; a second one ends at once.",
+)
+@click.option(
+    "--single-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="When finished, write all rows to one local .csv, .jsonl or .parquet file as well.",
 )
 @click.option(
     "--out-format",
@@ -108,7 +152,7 @@ def command(**given: Any) -> int:
     Without --endpoint the embedded Triton server is started on --repository and stopped after.
 
     Exit codes: 0 all rows ok, 1 finished with failed rows, 2 wrong use, 3 server, I/O or outage,
-    4 stopped by a failure limit.
+    4 stopped by a failure limit, 130 or 143 stopped by a signal.
     """
     options = ScoreOptions(
         inputs=given["inputs"],
@@ -123,14 +167,32 @@ def command(**given: Any) -> int:
         profile=None if given["profile"] is None else read_profile(given["profile"]),
         max_outage_s=given["max_outage"],
         failed_fraction_max=given["max_failed_fraction"],
+        fresh=not given["resume"],
+        only_new=given["only_new"],
+        strict_inputs=given["strict_inputs"],
+        single_writer=given["single_writer"],
+        stop_grace_s=given["stop_grace"],
+        memory_bytes=given["memory"],
+        single_file=given["single_file"],
     )
-    with RowProgress() as progress:
-        observer = Observer(progress.say, progress.begin, progress.advance)
-        result = asyncio.run(run_score(options, observer))
+    try:
+        with RowProgress() as progress:
+            observer = Observer(progress.say, progress.begin, progress.advance)
+            result = run_stoppable(partial(run_score, options), observer, options.stop_grace_s)
+    except StoppedError:
+        click.echo(f"to go on: {_same_command()}", err=True)
+        raise
     _print_summary(result)
     if given["as_json"]:
         click.echo(json.dumps(asdict(result)))
-    return 1 if result.rows_failed else 0
+    return 1 if result.job_rows_failed else 0
+
+
+def _same_command() -> str:
+    """Return the command that goes on with this run, without what is secret in its addresses."""
+    words = [word for word in sys.argv[1:] if word != "--fresh"]
+    hidden = [re.sub(r"(://)[^/@]*@|(://[^?]*)\?.*", r"\1\2", word) for word in words]
+    return shlex.join(["tritonbulk", *hidden])
 
 
 def _print_summary(result: ScoreResult) -> None:
@@ -141,9 +203,15 @@ def _print_summary(result: ScoreResult) -> None:
         f"model {result.model} version {result.model_version} at {', '.join(result.endpoints)} "
         f"({result.transport})\n"
         f"{result.requests:,} requests of up to {result.batch_rows:,} rows, up to "
-        f"{result.in_flight_max} in flight, {result.cpu_seconds_client:.2f} CPU-seconds here\n"
-        f"bottleneck: {describe(result.bottleneck)}\n"
-        f"output: {result.output}"
+        f"{result.in_flight_max} in flight, {result.cpu_seconds_client:.2f} CPU-seconds here"
     )
-    if result.rows_failed:
+    if result.bottleneck is not None:
+        click.echo(f"bottleneck: {describe(result.bottleneck)}")
+    click.echo(f"output: {result.output}")
+    if result.segments_before:
+        click.echo(
+            f"the job holds {result.job_rows:,} rows in all, {result.job_rows_failed:,} failed; "
+            f"{result.segments_before:,} parts were there before"
+        )
+    if result.job_rows_failed:
         click.echo("failed rows stand in the output; select them by _tritonbulk_status <> 0")

@@ -62,6 +62,11 @@ class Predictions:
         """True once every row has its answer or its error."""
         return self._filled == self._rows
 
+    @property
+    def rows_failed(self) -> int:
+        """Rows that have an error, so far."""
+        return len(self._errors)
+
     def put(self, row_begin: int, answers: Sequence[Answer]) -> None:
         """Put the answer of the rows from ``row_begin`` on in place.
 

@@ -17,6 +17,7 @@ from tritonbulk.contract.schema import (
     Contract,
     InputTensor,
     OutputTensor,
+    tensors_to_plain,
 )
 from tritonbulk.contract.sizes import prediction_row_bytes, row_bytes
 from tritonbulk.contract.widths import element_type
@@ -39,4 +40,5 @@ __all__ = [
     "parse_input_map",
     "prediction_row_bytes",
     "row_bytes",
+    "tensors_to_plain",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -138,6 +138,17 @@ def _to_plain(contract: Contract) -> dict[str, Any]:
         "model": contract.model,
         "digest": contract.digest,
         "source": contract.source,
+        **tensors_to_plain(contract.inputs, contract.outputs),
+        "tools": dict(contract.tools),
+        "parity": dict(contract.parity),
+    }
+
+
+def tensors_to_plain(
+    inputs: Sequence[InputTensor], outputs: Sequence[OutputTensor]
+) -> dict[str, Any]:
+    """Return tensors and the columns that feed them as JSON values."""
+    return {
         "inputs": [
             {
                 "name": t.name,
@@ -145,14 +156,11 @@ def _to_plain(contract: Contract) -> dict[str, Any]:
                 "shape": list(t.shape),
                 "columns": [_column_to_plain(c) for c in t.columns],
             }
-            for t in contract.inputs
+            for t in inputs
         ],
         "outputs": [
-            {"name": t.name, "datatype": t.datatype.name, "shape": list(t.shape)}
-            for t in contract.outputs
+            {"name": t.name, "datatype": t.datatype.name, "shape": list(t.shape)} for t in outputs
         ],
-        "tools": dict(contract.tools),
-        "parity": dict(contract.parity),
     }
 
 

@@ -53,6 +53,7 @@ class Limits:
         failed_fraction_max: share of the rows so far that may fail, where more is not known.
         rows_max: rows in flight, over all endpoints.
         bytes_max: bytes of tensors in flight, over all endpoints.
+        segments_bytes_max: bytes of segments in memory, but one segment always.
     """
 
     max_outage_s: float
@@ -60,6 +61,7 @@ class Limits:
     rows_max: int = IN_FLIGHT_ROWS_MAX
     bytes_max: int = IN_FLIGHT_BYTES_MAX
     failed_fraction_max: float = 0.0
+    segments_bytes_max: int = SEGMENTS_BYTES_MAX
 
 
 def failed_rows_max(fraction: float, rows: int) -> int:
@@ -111,7 +113,7 @@ def segment_rows_auto(row_bytes: int) -> int:
     return int(min(SEGMENT_ROWS, 2 ** (by_bytes.bit_length() - 1)))
 
 
-def may_open(open_bytes: Sequence[int], *, is_hungry: bool) -> bool:
+def may_open(open_bytes: Sequence[int], bytes_max: int, *, is_hungry: bool) -> bool:
     """Return whether one more segment may be read into memory.
 
     It may if there are fewer than `SEGMENTS_OPEN_MAX` (or, where they leave the window half empty,
@@ -120,9 +122,10 @@ def may_open(open_bytes: Sequence[int], *, is_hungry: bool) -> bool:
 
     Args:
         open_bytes: bytes of every segment in memory.
+        bytes_max: bytes that all may have.
         is_hungry: whether more batches could be sent than are at hand.
     """
     if not open_bytes:
         return True
-    fits = sum(open_bytes) + max(open_bytes) <= SEGMENTS_BYTES_MAX
+    fits = sum(open_bytes) + max(open_bytes) <= bytes_max
     return fits and (is_hungry or len(open_bytes) < SEGMENTS_OPEN_MAX)

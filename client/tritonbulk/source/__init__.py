@@ -2,8 +2,8 @@
 
 ``locate`` turns what the user names into files; one small module a format opens and streams them
 (`Reader`); ``unify`` finds the one schema that holds for all; ``where`` is the filter language;
-``dataset`` puts these together. Which rows make which segment never depends on how a file happens
-to be laid out, read ahead or timed.
+``dataset`` puts these together; ``identity`` tells whether a file is still what it was. Which rows
+make which segment never depends on how a file happens to be laid out, read ahead or timed.
 """
 
 from tritonbulk.source.columns import matching

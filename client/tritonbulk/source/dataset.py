@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -25,6 +25,14 @@ _READERS: Mapping[Format, Reader] = {
     "jsonl": jsonl,
     "arrow": ipc,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Rows of a file, from ``begin`` to before ``end``; None is the file's end."""
+
+    begin: int
+    end: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,11 @@ class Source:
         return row_bytes(self._wanted(columns), self.value_bytes)
 
     def read(
-        self, segment_rows: int, columns: Sequence[str], limit_rows: int | None = None
+        self,
+        segment_rows: int,
+        columns: Sequence[str],
+        limit_rows: int | None = None,
+        done: Container[int] = (),
     ) -> Iterator[tuple[Segment, pa.RecordBatch]]:
         """Yield every segment with those of its rows that the filter keeps, in order.
 
@@ -72,26 +84,62 @@ class Source:
             segment_rows: unfiltered rows of every segment of a file but its last.
             columns: what the rows hold.
             limit_rows: read only the first so many rows, unfiltered; None reads all.
+            done: numbers of segments that are left out. Where the rows of a file are known, what
+                stands before its first and after its last missing segment is not read.
 
         Raises:
             InputError: a file is not what it claims to be; a retry does not help.
             SourceError: reading failed, or a file has changed since it was opened.
         """
-        index, left = 0, limit_rows
+        first, left = 0, limit_rows
         for file_index, file in enumerate(self.files):
-            row_begin = 0
-            blocks = self._blocks(file_index, columns, segment_rows, left)
+            run = self._missing(file_index, segment_rows, left, first, done)
+            row_begin = run.begin
+            index = first + row_begin // segment_rows
             with reading(file):
+                blocks = self._blocks(file_index, columns, segment_rows, run)
                 for pieces in cut(blocks, segment_rows):
-                    kept = self._kept(pieces, columns)
                     rows = sum(map(len, pieces))
-                    yield Segment(index, file_index, row_begin, len(kept), rows - len(kept)), kept
+                    if index not in done:
+                        kept = self._kept(pieces, columns)
+                        removed = rows - len(kept)
+                        yield Segment(index, file_index, row_begin, len(kept), removed), kept
                     index += 1
                     row_begin += rows
-            self._check_rows(file_index, row_begin, left)
-            left = None if left is None else left - row_begin
+            row_end = self._check_rows(file_index, row_begin, run, left)
+            first += -(-row_end // segment_rows)
+            left = None if left is None else left - row_end
             if left == 0:
                 return
+
+    def _missing(
+        self,
+        file_index: int,
+        segment_rows: int,
+        limit_rows: int | None,
+        first: int,
+        done: Container[int],
+    ) -> _Run:
+        """Return the rows from the first to the last segment of a file that is not done.
+
+        Args:
+            file_index: of the file.
+            segment_rows: rows of a segment.
+            limit_rows: only the first so many rows count; None for all.
+            first: number of the file's first segment.
+            done: numbers of segments that are left out.
+        """
+        rows = self.file_rows[file_index]
+        if rows is None:
+            return _Run(0, limit_rows)
+        counted = rows if limit_rows is None else min(rows, limit_rows)
+        begins = range(0, counted, segment_rows)
+        missing = [begin for index, begin in enumerate(begins, first) if index not in done]
+        if not missing and counted:
+            return _Run(counted, counted)
+        begin, end = (missing[0], min(missing[-1] + segment_rows, counted)) if missing else (0, 0)
+        # To its end a file is read without a bound: that it has grown shows only so.
+        return _Run(begin, None if end == rows else end)
 
     def _wanted(self, columns: Sequence[str]) -> pa.Schema:
         """Return the fields of ``columns`` and of the filter's."""
@@ -100,18 +148,21 @@ class Source:
         return pa.schema([self.read_schema.field(name) for name in names])
 
     def _blocks(
-        self, file_index: int, columns: Sequence[str], block_rows: int, limit_rows: int | None
+        self, file_index: int, columns: Sequence[str], block_rows: int, run: _Run
     ) -> Iterator[Block]:
-        """Yield the first rows of a file in blocks of the common types."""
+        """Yield a run of rows of a file in blocks of the common types."""
+        if run.end == run.begin:
+            return
         file, wanted = self.files[file_index], self._wanted(columns)
         keys = dict(file.keys)
         own = [field for field in wanted if field.name not in keys]
         # Where keys are all that is wanted, some column must tell how many rows there are.
         own = own or [field for field in self.read_schema if field.name not in keys][:1]
-        block_rows = block_rows if limit_rows is None else min(block_rows, limit_rows)
-        glance = self._glance(keys, len(own), limit_rows)
-        blocks = _READERS[file.format].read(file, pa.schema(own), block_rows, glance)
-        for block in head(blocks, limit_rows):
+        rows = None if run.end is None else run.end - run.begin
+        block_rows = block_rows if rows is None else min(block_rows, rows)
+        glance = self._glance(keys, len(own), rows)
+        blocks = _READERS[file.format].read(file, pa.schema(own), block_rows, glance, run.begin)
+        for block in head(blocks, rows):
             yield block if isinstance(block, Gap) else _conformed(block, wanted, keys)
 
     def _glance(
@@ -141,18 +192,26 @@ class Source:
             return pa.RecordBatch.from_pylist([], pa.schema(map(self.read_schema.field, columns)))
         return batches[0] if len(batches) == 1 else pa.concat_batches(batches)
 
-    def _check_rows(self, file_index: int, rows: int, limit_rows: int | None) -> None:
-        """Check that a file gave as many rows as it had when the run began."""
+    def _check_rows(self, file_index: int, row_end: int, run: _Run, limit_rows: int | None) -> int:
+        """Return how many rows of a file count, checked against what it had when the run began.
+
+        Args:
+            file_index: of the file.
+            row_end: where reading ended.
+            run: the rows that were asked for.
+            limit_rows: only the first so many rows count; None for all.
+        """
         expected = self.file_rows[file_index]
         if expected is None:
-            return
-        expected = expected if limit_rows is None else min(expected, limit_rows)
-        if rows != expected:
+            return row_end
+        wanted = expected if run.end is None else run.end
+        if row_end != wanted:
             raise SourceError(
-                f"{self.files[file_index].name} ends at row {rows}, but had "
-                f"{'more' if rows < expected else 'fewer'} rows when the run began; do not change "
+                f"{self.files[file_index].name} ends at row {row_end}, but had "
+                f"{'more' if row_end < wanted else 'fewer'} rows when the run began; do not change "
                 "inputs while they are scored"
             )
+        return expected if limit_rows is None else min(expected, limit_rows)
 
 
 def open_source(

@@ -16,7 +16,7 @@ import pyarrow.csv as pacsv
 
 from tritonbulk.errors import InputError
 from tritonbulk.source.columns import measure
-from tritonbulk.source.reader import Description, Glance, InputFile, opening, reading
+from tritonbulk.source.reader import Description, Glance, InputFile, opening, reading, skip
 
 BLOCK_BYTES = 2**20
 """Bytes parsed at a time, and so the longest row; the first block decides the types. Arrow reads up
@@ -57,16 +57,18 @@ def read(
     schema: pa.Schema,
     block_rows: int,  # noqa: ARG001
     glance: Glance | None = None,  # noqa: ARG001
+    row_begin: int = 0,
 ) -> Iterator[pa.RecordBatch]:
     """See `tritonbulk.source.reader.Reader.read`."""
     convert = pacsv.ConvertOptions(include_columns=schema.names, column_types=schema)
     with reading(file), _named(file), file.open_stream() as stream:
-        yield from pacsv.open_csv(
+        blocks = pacsv.open_csv(
             stream,
             read_options=_read_options(),
             parse_options=_parse_options(),
             convert_options=convert,
         )
+        yield from skip(blocks, row_begin)
 
 
 def _read_options() -> pacsv.ReadOptions:

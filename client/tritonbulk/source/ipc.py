@@ -14,7 +14,15 @@ from pyarrow import ipc
 from tritonbulk.errors import InputError
 from tritonbulk.segments import Block
 from tritonbulk.source.columns import fixed_bytes, measure
-from tritonbulk.source.reader import Description, Glance, InputFile, checked, opening, reading
+from tritonbulk.source.reader import (
+    Description,
+    Glance,
+    InputFile,
+    checked,
+    opening,
+    reading,
+    skip,
+)
 
 _FILE_MAGIC = b"ARROW1"
 _FEATHER_1_MAGIC = b"FEA1"
@@ -38,6 +46,7 @@ def read(
     schema: pa.Schema,
     block_rows: int,  # noqa: ARG001
     glance: Glance | None = None,  # noqa: ARG001
+    row_begin: int = 0,
 ) -> Iterator[Block]:
     """See `tritonbulk.source.reader.Reader.read`."""
     with _opened(file) as whole:
@@ -48,7 +57,7 @@ def read(
             "are scored"
         )
     with _opened(file, positions) as opened, reading(file):
-        yield from checked(_batches(opened))
+        yield from skip(checked(_batches(opened)), row_begin)
 
 
 def _batches(

@@ -24,6 +24,7 @@ from tritonbulk.source.reader import (
     check_values,
     opening,
     reading,
+    skip,
 )
 
 BLOCK_BYTES = 4 * 2**20
@@ -60,14 +61,19 @@ def read(
     schema: pa.Schema,
     block_rows: int,  # noqa: ARG001
     glance: Glance | None = None,  # noqa: ARG001
+    row_begin: int = 0,
 ) -> Iterator[pa.RecordBatch]:
     """See `tritonbulk.source.reader.Reader.read`."""
-    row_begin = 0
     with reading(file), file.open_stream() as stream:
-        for block in _blocks(file, stream):
-            rows = _parse(file, block, schema, row_begin)
-            yield rows
-            row_begin += len(rows)
+        yield from skip(_rows(file, stream, schema), row_begin)
+
+
+def _rows(file: InputFile, stream: pa.NativeFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    row_begin = 0
+    for block in _blocks(file, stream):
+        rows = _parse(file, block, schema, row_begin)
+        yield rows
+        row_begin += len(rows)
 
 
 def _blocks(file: InputFile, stream: pa.NativeFile) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,7 +21,15 @@ import pyarrow.parquet as pq
 from tritonbulk.errors import InputError
 from tritonbulk.segments import Block, Gap, head
 from tritonbulk.source.columns import fixed_bytes, measure
-from tritonbulk.source.reader import Description, Glance, InputFile, checked, opening, reading
+from tritonbulk.source.reader import (
+    Description,
+    Glance,
+    InputFile,
+    checked,
+    opening,
+    reading,
+    skip,
+)
 
 COLUMN_BUFFER_BYTES = 64 * 2**10
 """Bytes read at a time of one column."""
@@ -51,25 +60,43 @@ def describe(file: InputFile, like: pa.Schema | None) -> Description:  # noqa: A
 
 
 def read(
-    file: InputFile, schema: pa.Schema, block_rows: int, glance: Glance | None = None
+    file: InputFile,
+    schema: pa.Schema,
+    block_rows: int,
+    glance: Glance | None = None,
+    row_begin: int = 0,
 ) -> Iterator[Block]:
     """See `tritonbulk.source.reader.Reader.read`."""
     with _opened(file, columns=len(schema)) as parquet, reading(file):
+        groups, inside = _groups_from(parquet.metadata, row_begin)
         # Threads inside the reader would fight the server for the cores and gain nothing
         # measurable; reading ahead happens one level up.
         stream = functools.partial(parquet.iter_batches, block_rows, use_threads=False)
         if glance is None:
-            yield from checked(stream(columns=schema.names))
+            blocks = stream(groups, columns=schema.names)
         else:
-            runs = _runs(parquet.metadata, block_rows)
-            yield from checked(_passing(runs, stream, schema.names, glance))
+            if glance.rows_max is not None:
+                glance = replace(glance, rows_max=glance.rows_max + inside)
+            runs = _runs(parquet.metadata, groups, block_rows)
+            blocks = _passing(runs, stream, schema.names, glance)
+        yield from skip(checked(blocks, row_begin - inside), inside)
 
 
-def _runs(metadata: pq.FileMetaData, rows_max: int) -> Iterator[list[int]]:
-    """Yield neighbouring row groups that have ``rows_max`` rows together, a larger one alone."""
+def _groups_from(metadata: pq.FileMetaData, row_begin: int) -> tuple[list[int], int]:
+    """Return the row groups from that of ``row_begin`` on, and its position in the first."""
+    for group in range(metadata.num_row_groups):
+        rows = metadata.row_group(group).num_rows
+        if row_begin < rows:
+            return list(range(group, metadata.num_row_groups)), row_begin
+        row_begin -= rows
+    return [], 0
+
+
+def _runs(metadata: pq.FileMetaData, groups: Iterable[int], rows_max: int) -> Iterator[list[int]]:
+    """Yield neighbours of ``groups`` that have ``rows_max`` rows together, a larger one alone."""
     run: list[int] = []
     rows = 0
-    for group in range(metadata.num_row_groups):
+    for group in groups:
         more = metadata.row_group(group).num_rows
         if run and rows + more > rows_max:
             yield run

@@ -95,20 +95,34 @@ class Reader(Protocol):
         """
 
     def read(
-        self, file: InputFile, schema: pa.Schema, block_rows: int, glance: Glance | None
+        self,
+        file: InputFile,
+        schema: pa.Schema,
+        block_rows: int,
+        glance: Glance | None = None,
+        row_begin: int = 0,
     ) -> Iterator[Block]:
-        """Yield all rows in order, in blocks of the columns that ``schema`` names, in any order.
+        """Yield the rows in order, in blocks of the columns that ``schema`` names, in any order.
 
         Args:
             file: to read.
             schema: the columns, with their types where the format has none of its own.
             block_rows: rows a block, where the format lets them be chosen.
             glance: where it finds nothing, a format that can leave out rows yields a gap instead.
+            row_begin: rows before it are left out, unread where the format allows.
 
         Raises:
             InputError: the file is not what it claims to be; a retry does not help.
             SourceError: reading failed; a retry may help.
         """
+
+
+def skip(blocks: Iterable[Block], rows: int) -> Iterator[Block]:
+    """Yield ``blocks`` without their first ``rows`` rows."""
+    for block in blocks:
+        if rows < len(block):
+            yield block.slice(rows)
+        rows -= min(len(block), rows)
 
 
 @contextlib.contextmanager
@@ -140,13 +154,16 @@ def reading(file: InputFile) -> Iterator[None]:
         ) from error
 
 
-def checked(blocks: Iterable[Block]) -> Iterator[Block]:
+def checked(blocks: Iterable[Block], row_begin: int = 0) -> Iterator[Block]:
     """Yield the blocks of a file, each checked: Arrow takes offsets and text in files on trust.
+
+    Args:
+        blocks: in order.
+        row_begin: the first row of the first block, counted from 0 in the file.
 
     Raises:
         pa.ArrowInvalid: names column and rows.
     """
-    row_begin = 0
     for block in blocks:
         if not isinstance(block, Gap):
             check_values(block, row_begin)

@@ -20,7 +20,7 @@ from tritonbulk.codec import Reply, Request
 from tritonbulk.dispatch import Failure, Verdict, judge
 from tritonbulk.errors import ModelError, OutageError
 from tritonbulk.transport.base import AttemptFailedError
-from tritonbulk.transport.served_model import ServedModel, describe
+from tritonbulk.transport.served_model import ServedModel, config_digest, describe
 
 _Answer = TypeVar("_Answer")
 
@@ -165,6 +165,18 @@ class Endpoint:
                 f"{self.address} stopped answering ({said}); check the server, then run again"
             ) from error
         return describe(metadata, config, version)
+
+    async def config_digest(self, model: str, version: str) -> str | None:
+        """Return the digest of the model's configuration now; None if the server does not answer.
+
+        Raises:
+            ModelError: it does not serve that version any more; no retry.
+        """
+        try:
+            return config_digest(await self._config(model, version))
+        except AttemptFailedError as error:
+            _check_transient(error.failure, self.address)
+            return None
 
     async def statistics(self, model: str, version: str) -> service_pb2.ModelStatistics | None:
         """Return the model's counters since it was loaded; None if the server does not tell."""

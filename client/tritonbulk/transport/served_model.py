@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,14 @@ from tritonbulk.contract import (
 )
 from tritonbulk.errors import ModelError
 
+_VALUE_NEUTRAL = (
+    "instance_group",
+    "dynamic_batching",
+    "model_warmup",
+    "response_cache",
+    "version_policy",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
@@ -28,6 +37,7 @@ class ServedModel:
         inputs: input tensors with the shape of one row; optional ones are left out.
         outputs: output tensors with the shape of one row.
         contract: from the model's configuration; None if it carries none.
+        config_digest: see `config_digest`.
         instances: how many may execute at once; 0 if the server does not say. Servers that differ
             in it serve the same model.
     """
@@ -38,7 +48,24 @@ class ServedModel:
     inputs: tuple[InputTensor, ...]
     outputs: tuple[OutputTensor, ...]
     contract: Contract | None
+    config_digest: str = ""
     instances: int = field(default=0, compare=False)
+
+
+def config_digest(config: service_pb2.ModelConfigResponse | None) -> str:
+    """Return ``sha256:`` and the hex digest of a configuration; "" for None.
+
+    What changes no value is left out: how many instances there are, how requests are queued and
+    put together, what is sent to warm up, which other versions are loaded.
+    """
+    if config is None:
+        return ""
+    kept = type(config.config)()
+    kept.CopyFrom(config.config)
+    for name in _VALUE_NEUTRAL:
+        kept.ClearField(name)
+    data = kept.SerializeToString(deterministic=True)
+    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def describe(
@@ -84,6 +111,7 @@ def describe(
             OutputTensor(t.name, datatype(t.datatype), tuple(t.shape[1:])) for t in metadata.outputs
         ),
         contract=_contract(settings),
+        config_digest=config_digest(config),
         instances=_instances(settings.instance_group) if settings is not None else 0,
     )
 

@@ -203,7 +203,7 @@ def test_a_client_that_dies_takes_its_server_and_the_shared_memory_along(
     command = [
         sys.executable, "-m", "tritonbulk.cli.main", "score", str(path), "--model", "double",
         "--repository", str(repository), "--out", str(tmp_path / "out"),
-        "--input-map", "x=a,b,c,d", "--batch-rows", "1", "--transport", "shm",
+        "--input-map", "x=a,b,c,d", "--batch-rows", "1", "--transport", "shm", "--stop-grace", "1",
     ]  # fmt: skip
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while "serving double" not in process.stderr.readline():

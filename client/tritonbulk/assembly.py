@@ -1,0 +1,120 @@
+"""Assembly: options, plan and servers → what the driver is given, for scoring and for bench."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import replace
+
+import pyarrow as pa
+
+from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
+from tritonbulk.contract import prediction_row_bytes
+from tritonbulk.dispatch import (
+    FixedWindow,
+    GoodputWindow,
+    Limits,
+    Window,
+    failed_rows_max,
+    segment_rows_auto,
+)
+from tritonbulk.dispatch.limits import WINDOW_START_PER_ENDPOINT, window_max
+from tritonbulk.options import ScoreOptions
+from tritonbulk.pipeline import Pipeline
+from tritonbulk.plan import Plan
+from tritonbulk.segments import Batch, Segment
+from tritonbulk.session import Servers
+from tritonbulk.source import Source
+from tritonbulk.transport import Carriage, ServedModel, Transport, choose_carriage
+
+
+def make_pipeline(
+    source: Source,
+    segments: Iterator[tuple[Segment, pa.RecordBatch]],
+    model: ServedModel,
+    plan: Plan,
+    write: Callable[[Segment, pa.RecordBatch, Predictions], object],
+    confirm: Callable[[], Awaitable[None]],
+) -> Pipeline:
+    """Return the pipeline that scores ``segments`` of ``source`` by ``plan``.
+
+    ``write`` and ``confirm`` are as in `Pipeline`.
+    """
+
+    def name_rows(segment: Segment, batch: Batch) -> str:
+        name, begin = source.files[segment.file_index].name, batch.row_begin
+        if not segment.rows_filtered:
+            return f"{name}, counted from row {begin + segment.row_begin} ({batch.rows} rows)"
+        end = segment.row_begin + segment.rows + segment.rows_filtered - 1
+        return (
+            f"{name}, counted from row {begin} of those that pass the filter among rows "
+            f"{segment.row_begin} to {end}"
+        )
+
+    return Pipeline(
+        segments=segments,
+        name_rows=name_rows,
+        encoder=RequestEncoder(model.name, model.version, plan.inputs, plan.outputs),
+        decoder=ResponseDecoder(plan.outputs, model.version),
+        fed=plan.fed,
+        outputs=plan.outputs,
+        names=plan.names,
+        batch_rows=plan.batch_rows,
+        row_bytes_out=prediction_row_bytes(plan.outputs),
+        confirm=confirm,
+        write=write,
+    )
+
+
+def segment_rows_for(source: Source, plan: Plan) -> int:
+    """Return the rows of a segment where none are asked for."""
+    return segment_rows_auto(source.row_bytes(plan.columns) + prediction_row_bytes(plan.outputs))
+
+
+def make_limits(options: ScoreOptions, rows: int | None) -> Limits:
+    """Return the bounds that do not move while a run lasts.
+
+    Where only reading tells how many rows there are, the share of failed rows is of those so far.
+    """
+    fraction = options.failed_fraction_max
+    limits = Limits(
+        options.max_outage_s,
+        failed_rows_max(fraction, rows or 0),
+        failed_fraction_max=fraction if rows is None else 0.0,
+    )
+    if options.memory_bytes is None:
+        return limits
+    half = options.memory_bytes // 2
+    return replace(limits, bytes_max=half, segments_bytes_max=half)
+
+
+def make_window(options: ScoreOptions, request_bytes: int, endpoints: int) -> Window:
+    """Return the window that was asked for: of fixed width, or one that finds its width.
+
+    Args:
+        options: of the run.
+        request_bytes: bytes of the tensors of a full request and its answer.
+        endpoints: how many there are.
+    """
+    if options.in_flight_pinned is not None:
+        return FixedWindow(options.in_flight_pinned)
+    return GoodputWindow(
+        start=WINDOW_START_PER_ENDPOINT * endpoints,
+        limit_max=window_max(request_bytes) * endpoints,
+    )
+
+
+def make_carriage(options: ScoreOptions, plan: Plan, servers: Servers) -> Carriage:
+    """Return how the requests to each endpoint travel."""
+    return choose_carriage(
+        options.transport,
+        servers.addresses,
+        plan.inputs,
+        plan.outputs,
+        plan.batch_rows,
+        may_share=servers.shared_memory is not None,
+    )
+
+
+def names_of(transports: Sequence[Transport]) -> str:
+    """Return the names of the transports, each once."""
+    return "+".join(sorted({transport.name for transport in transports}))

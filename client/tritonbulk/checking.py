@@ -1,0 +1,204 @@
+"""Checking: what stands in an output, against its manifest and against the inputs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from tritonbulk.errors import DamagedError, InputError, OutputError, SourceError
+from tritonbulk.job.commit import look
+from tritonbulk.job.manifest import Manifest, check_tiling
+from tritonbulk.job.protocol import Standing, StandingJob
+from tritonbulk.job.statement import PartStatement, part_number, read_part
+from tritonbulk.job.stores.base import Store
+from tritonbulk.part import decode_part
+from tritonbulk.source import open_source
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """What is done of one job; the fields of ``status --json``, one object a job.
+
+    Attributes:
+        fingerprint: of the job.
+        release: the tritonbulk that began it.
+        model: its model's name.
+        model_version: the version of that.
+        inputs: how many files.
+        parts: how many stand there.
+        parts_expected: how many there will be; None where only reading the inputs tells.
+        is_finished: whether its manifest stands there.
+        rows: of all parts; None until it is finished.
+        rows_failed: of these; None until it is finished.
+    """
+
+    fingerprint: str
+    release: str
+    model: str
+    model_version: str
+    inputs: int
+    parts: int
+    parts_expected: int | None
+    is_finished: bool
+    rows: int | None
+    rows_failed: int | None
+
+
+def status(store: Store) -> tuple[JobStatus, ...]:
+    """Return what is done of each job in an output, by its names alone.
+
+    Raises:
+        OutputError: there is no job; a retry does not help.
+        TritonbulkError: the store or a file of the job cannot be read; see its class.
+    """
+    standing = _jobs_of(store)
+    numbers = [part_number(name) or 0 for name in standing.parts]
+    found = []
+    for job, following in zip(standing.jobs, (*standing.jobs[1:], None), strict=True):
+        begin = job.file.segment_begin
+        end = following.file.segment_begin if following else None
+        own = sum(1 for number in numbers if number >= begin and (end is None or number < end))
+        spec, manifest = job.file.spec, job.manifest
+        found.append(
+            JobStatus(
+                fingerprint=job.file.fingerprint,
+                release=job.file.release,
+                model=spec["model"]["name"],
+                model_version=spec["model"]["version"],
+                inputs=len(spec["inputs"]),
+                parts=own,
+                parts_expected=len(manifest.parts) if manifest else _parts_expected(spec),
+                is_finished=manifest is not None,
+                rows=manifest.rows if manifest else None,
+                rows_failed=manifest.rows_failed if manifest else None,
+            )
+        )
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a check has read; the fields of ``verify --json``.
+
+    Attributes:
+        parts: parts that were read and are as they were written.
+        rows: their rows.
+        inputs_checked: input files that still stand and have the rows that were scored.
+        problems: one sentence each; empty if all is well.
+    """
+
+    parts: int
+    rows: int
+    inputs_checked: int
+    problems: tuple[str, ...]
+
+
+def verify(store: Store) -> Verified:
+    """Read every part of an output and compare it with its manifest and the inputs.
+
+    Raises:
+        OutputError: there is no job; a retry does not help.
+        DamagedError: a manifest or job file is damaged; a retry does not help.
+        TritonbulkError: the store cannot be read; see its class.
+    """
+    standing = _jobs_of(store)
+    problems: list[str] = []
+    parts = rows = inputs = 0
+    for job in standing.jobs:
+        if job.manifest is None:
+            problems.append("the job is unfinished; run it again to do the rest")
+            continue
+        good: list[PartStatement] = []
+        for entry in job.manifest.parts:
+            try:
+                good.append(_verified_part(store, job, entry))
+            except DamagedError as error:
+                problems.append(f"{entry['name']}: {error}")
+        parts, rows = parts + len(good), rows + sum(each.rows for each in good)
+        if len(good) == len(job.manifest.parts):
+            try:
+                check_tiling(job.file, good)
+            except DamagedError as error:
+                problems.append(str(error))
+        checked, faults = _verified_inputs(job.file.spec, job.manifest)
+        inputs += checked
+        problems += faults
+    listed = {
+        entry["name"] for job in standing.jobs if job.manifest for entry in job.manifest.parts
+    }
+    if all(job.manifest for job in standing.jobs):
+        problems += [
+            f"{name}: it is in no manifest" for name in standing.parts if name not in listed
+        ]
+    return Verified(parts, rows, inputs, tuple(problems))
+
+
+def _jobs_of(store: Store) -> Standing:
+    standing = look(store)
+    if not standing.jobs:
+        raise OutputError(f"{store.name} holds no job; give the --out of a scoring run")
+    return standing
+
+
+def _verified_part(store: Store, job: StandingJob, entry: Mapping[str, Any]) -> PartStatement:
+    data = store.read(entry["name"])
+    if data is None:
+        raise DamagedError("it is missing")
+    if (len(data), hashlib.sha256(data).hexdigest()) != (entry["bytes"], entry["sha256"]):
+        raise DamagedError("its bytes are not those of the manifest")
+    statement = read_part(data)
+    try:
+        table = decode_part(data, job.file.out_format)
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedError("it cannot be read") from error
+    # Names only: Parquet gives the items of lists another name, which shows in the type.
+    expected = [name for name, _ in job.file.spec["output"]]
+    if (table.num_rows, table.column_names) != (statement.rows, expected):
+        raise DamagedError("its rows or columns are not those that it states")
+    if statement.fingerprint != job.file.fingerprint:
+        raise DamagedError("it is a part of another job")
+    return statement
+
+
+def _verified_inputs(spec: Mapping[str, Any], manifest: Manifest) -> tuple[int, list[str]]:
+    """Return how many inputs still have the rows that were scored, and which have not.
+
+    An input that has gone, or whose rows only reading tells, is not counted.
+    """
+    checked, problems = 0, []
+    for position, rows in _rows_scored(spec["inputs"], manifest):
+        name, known = spec["inputs"][position]["name"], spec["inputs"][position]["rows"]
+        try:
+            now = open_source([name], spec["input_format"]).rows
+        except (InputError, SourceError):
+            continue
+        if now is None or known is None:
+            continue
+        if now != known or (spec["limit_rows"] is None and rows != now):
+            problems.append(f"{name} has {now} rows, of which {rows} were scored")
+        else:
+            checked += 1
+    return checked, problems
+
+
+def _rows_scored(inputs: Sequence[object], manifest: Manifest) -> Iterator[tuple[int, int]]:
+    """Yield the position of each input, and how many of its rows parts stand for."""
+    for position in range(len(inputs)):
+        ends = [part["row_end"] for part in manifest.parts if part["input"] == position]
+        yield position, max(ends, default=0)
+
+
+def _parts_expected(spec: Mapping[str, Any]) -> int | None:
+    """Return how many parts a job will have, None where only reading tells."""
+    left, parts = spec["limit_rows"], 0
+    for each in spec["inputs"]:
+        if each["rows"] is None:
+            return None
+        rows = each["rows"] if left is None else min(each["rows"], left)
+        parts += -(-rows // spec["segment_rows"])
+        left = None if left is None else left - rows
+    return max(parts, 1)

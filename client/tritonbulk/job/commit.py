@@ -1,0 +1,261 @@
+"""Commit: carries the protocol out on a store.
+
+A put is followed by a look at what stands there; only what was read from the store counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.metadata import version
+from typing import TypeVar
+
+from tritonbulk.errors import DamagedError, OutputError, SinkError
+from tritonbulk.job.manifest import Manifest, StoredPart, make_manifest, read_manifest
+from tritonbulk.job.protocol import (
+    OWN_FOLDER,
+    Put,
+    Standing,
+    StandingJob,
+    Start,
+    adopts,
+    job_names,
+    start,
+)
+from tritonbulk.job.spec import JobFile, JobSpec, read_job
+from tritonbulk.job.statement import PartStatement, part_number, read_part, seal
+from tritonbulk.job.stores.base import Store, UnsureError
+
+PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Pauses between attempts where a store does not answer, or does not say what became of a put."""
+
+READERS = 4
+"""Parts read at once when a job is continued."""
+
+_Judged = TypeVar("_Judged")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenJob:
+    """A job that is being worked on, by this run and perhaps by others.
+
+    Attributes:
+        store: where it stands.
+        file: what it is.
+        increment: 0 for the first job of the prefix.
+        parts: what is known to stand in the store, by segment.
+        sleep: waits so many seconds.
+    """
+
+    store: Store
+    file: JobFile
+    increment: int
+    parts: dict[int, StoredPart] = field(default_factory=dict)
+    sleep: Callable[[float], None] = time.sleep
+
+    def commit(self, wanted: PartStatement, unsealed: bytes) -> StoredPart:
+        """Make a segment's part stand in the store, and return it as it stands there.
+
+        Args:
+            wanted: what the part says of itself.
+            unsealed: its bytes, with that statement.
+
+        Raises:
+            OutputError: a part of another job stands there; a retry does not help.
+            DamagedError: a damaged one does; a retry sets it aside.
+            SinkError: it could not be written; a retry helps once the cause is gone.
+        """
+        name, data = self.file.part_name(wanted.segment), seal(unsealed)
+
+        def judge(found: bytes) -> StoredPart:
+            # Equal bytes need no second look at the seal.
+            stands = wanted if found == data else _read_part(self.store, name, found)
+            if not adopts(stands, wanted):
+                raise OutputError(
+                    f"{self.store.name}/{name} is a part of another job; only one job may write "
+                    "under a prefix, so give another --out"
+                )
+            return StoredPart.of(name, stands, found)
+
+        part = _settle(self.store, name, data, judge, self.sleep)
+        self.parts[wanted.segment] = part
+        return part
+
+    def finish(self) -> tuple[Manifest, str]:
+        """Create the manifest of what stands in the store, and return it and its hex digest.
+
+        Raises:
+            DamagedError: the parts are not all there; a retry scores those that are missing.
+            OutputError: another manifest stands there; a retry does not help.
+            SinkError: it could not be written; a retry helps once the cause is gone.
+        """
+        manifest = make_manifest(self.file, self.parts.values())
+        name = job_names(self.increment)[1]
+        data = manifest.to_bytes()
+
+        def judge(found: bytes) -> str:
+            if found != data:
+                raise OutputError(
+                    f"{self.store.name}/{name} does not list the parts that stand there; run "
+                    "tritonbulk verify, and restore them or give another --out"
+                )
+            return hashlib.sha256(found).hexdigest()
+
+        digest = _settle(self.store, name, data, judge, self.sleep)
+        self.store.tidy()
+        return manifest, digest
+
+
+def look(store: Store, sleep: Callable[[float], None] = time.sleep) -> Standing:
+    """Return what stands under a prefix; nothing is changed.
+
+    Raises:
+        OutputError: a job there is damaged or of another format version; no retry.
+        DamagedError: a manifest is damaged; a retry does not help.
+        SinkError: the prefix cannot be read; a retry helps once the cause is gone.
+    """
+    # Parts first: whoever made one had made the job before.
+    names = [
+        each for each in _asked(partial(store.names, ""), sleep) if part_number(each) is not None
+    ]
+    parts = sorted(names, key=lambda each: part_number(each) or 0)
+    jobs: list[StandingJob] = []
+    while True:
+        job_name, manifest_name = job_names(len(jobs))
+        data = _asked(partial(store.read, job_name), sleep)
+        if data is None:
+            break
+        file = read_job(data, f"{store.name}/{job_name}")
+        data = _asked(partial(store.read, manifest_name), sleep)
+        if data is None:
+            jobs.append(StandingJob(file, None))
+            break
+        manifest = read_manifest(data, f"{store.name}/{manifest_name}")
+        if manifest.fingerprint != file.fingerprint:
+            raise DamagedError(
+                f"{store.name}/{manifest_name} is not the manifest of {job_name} beside it; "
+                "restore both from a copy"
+            )
+        jobs.append(StandingJob(file, manifest, hashlib.sha256(data).hexdigest()))
+    return Standing(store.name, tuple(jobs), tuple(parts))
+
+
+def open_job(
+    store: Store,
+    spec: JobSpec,
+    standing: Standing,
+    say: Callable[[str], None],
+    *,
+    asked: str = "",
+    is_fresh: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+) -> OpenJob | StandingJob:
+    """Return the job to work on, created or continued, or the finished one that stands there.
+
+    Args:
+        store: where it stands; made ready where something is to be written.
+        spec: what is asked for.
+        standing: what `look` has found.
+        say: told one sentence about every damaged part that is set aside.
+        asked: see `JobFile.asked`.
+        is_fresh: refuse anything that stands there.
+        sleep: waits so many seconds.
+
+    Raises:
+        OutputError: another job stands there; says what differs. A retry does not help.
+        SinkError: the store cannot be read or written; a retry helps once the cause is gone.
+    """
+    decided = start(standing, spec, is_fresh=is_fresh)
+    if decided is Start.FINISHED:
+        return next(job for job in standing.jobs if job.file.fingerprint == spec.fingerprint)
+    store.prepare()
+    increment = len(standing.jobs) - (decided is Start.CONTINUE)
+    file = JobFile(spec.to_plain(), spec.fingerprint, version("tritonbulk"), asked)
+    name = job_names(increment)[0]
+
+    def judge(found: bytes) -> JobFile:
+        stands = read_job(found, f"{store.name}/{name}")
+        # Another run may have begun one since we looked.
+        start(Standing(store.name, (StandingJob(stands, None),), ()), spec, is_fresh=False)
+        return stands
+
+    file = _settle(store, name, file.to_bytes(), judge, sleep)
+    job = OpenJob(store, file, increment, sleep=sleep)
+    _take_stock(job, standing, say)
+    return job
+
+
+def _take_stock(job: OpenJob, standing: Standing, say: Callable[[str], None]) -> None:
+    """Read every part of the job that stands there; set aside what is damaged."""
+
+    def inspect(name: str) -> StoredPart | None:
+        data = _asked(partial(job.store.read, name), job.sleep)
+        if data is None:
+            return None
+        try:
+            return StoredPart.of(name, read_part(data), data)
+        except DamagedError as error:
+            say(f"{job.store.name}/{name} is damaged ({error}); it is set aside and scored again")
+            job.store.set_aside(name, f"{OWN_FOLDER}/damaged/{name}")
+            return None
+
+    own = [name for name in standing.parts if (part_number(name) or 0) >= job.file.segment_begin]
+    with ThreadPoolExecutor(READERS, "tritonbulk-stock") as readers:
+        found = list(readers.map(inspect, own))
+    for name, part in zip(own, found, strict=True):
+        if part is None:
+            continue
+        statement = part.statement
+        own_name = job.file.part_name(statement.segment)
+        if (statement.fingerprint, own_name) != (job.file.fingerprint, name):
+            raise OutputError(
+                f"{job.store.name}/{name} is a part of another job; remove it, or give another "
+                "--out"
+            )
+        job.parts[statement.segment] = part
+
+
+def _settle(
+    store: Store,
+    name: str,
+    data: bytes,
+    judge: Callable[[bytes], _Judged],
+    sleep: Callable[[float], None],
+) -> _Judged:
+    """Put an object, read what stands there then, and return what ``judge`` makes of it."""
+    outcome = Put.UNKNOWN
+    for pause_s in (*PAUSES_S, None):
+        outcome = store.create(name, data)
+        found = _asked(partial(store.read, name), sleep)
+        if found is not None:
+            return judge(found)
+        if pause_s is not None:
+            sleep(pause_s)
+    raise SinkError(
+        f"{store.name}/{name} did not appear after {len(PAUSES_S) + 1} attempts (the last one: "
+        f"{outcome.name.lower()}); check the store, then run again"
+    )
+
+
+def _asked(question: Callable[[], _Judged], sleep: Callable[[float], None]) -> _Judged:
+    """Return the answer of a store, asked again for a while where it does not answer."""
+    for pause_s in PAUSES_S:
+        try:
+            return question()
+        except UnsureError:
+            sleep(pause_s)
+    return question()
+
+
+def _read_part(store: Store, name: str, data: bytes) -> PartStatement:
+    try:
+        return read_part(data)
+    except DamagedError as error:
+        raise DamagedError(
+            f"{store.name}/{name} is damaged ({error}); run the same command again, which sets it "
+            "aside"
+        ) from error

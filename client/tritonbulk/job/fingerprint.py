@@ -1,0 +1,65 @@
+"""Fingerprint: canonical JSON, its digest, and the difference of two values. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+SHOWN_CHARACTERS_MAX = 60
+"""Characters of a value that a difference shows."""
+
+
+def canonical_json(value: Any) -> bytes:
+    """Return the one JSON text of ``value``: members by name, no spaces, UTF-8.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return text.encode()
+
+
+def fingerprint(value: Any) -> str:
+    """Return ``sha256:`` and the hex digest of the canonical JSON of ``value``."""
+    return "sha256:" + hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def difference(begun: Any, asked: Any) -> tuple[str, ...]:
+    """Return where two JSON values differ, one short text a place: ``inputs[0].size 7 → 8``.
+
+    Empty if, and only if, their canonical JSON is the same.
+    """
+    return tuple(f"{path} {before} → {after}" for path, before, after in _places("", begun, asked))
+
+
+def _places(path: str, begun: Any, asked: Any) -> Iterator[tuple[str, str, str]]:
+    if isinstance(begun, Mapping) and isinstance(asked, Mapping):
+        for name in sorted(begun.keys() | asked.keys()):
+            inner = f"{path}.{name}" if path else name
+            yield from _places(inner, begun.get(name, _ABSENT), asked.get(name, _ABSENT))
+    elif _is_list(begun) and _is_list(asked):
+        for index in range(max(len(begun), len(asked))):
+            pair = (each[index] if index < len(each) else _ABSENT for each in (begun, asked))
+            yield from _places(f"{path}[{index}]", *pair)
+    elif _shown(begun, None) != _shown(asked, None):
+        yield path, _shown(begun), _shown(asked)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _shown(value: Any, characters_max: int | None = SHOWN_CHARACTERS_MAX) -> str:
+    if value is _ABSENT:
+        return "(absent)"
+    text = canonical_json(value).decode()
+    if characters_max is None or len(text) <= characters_max:
+        return text
+    return text[: characters_max - 1] + "…"
+
+
+_ABSENT = object()

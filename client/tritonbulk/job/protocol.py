@@ -1,0 +1,195 @@
+"""Protocol: what to do about what stands in a store. Pure; `commit` carries it out.
+
+One rule covers races, lost replies and restarts alike: a put is never trusted, what stands there
+afterwards is read and judged.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tritonbulk.errors import OutputError
+from tritonbulk.job.fingerprint import difference
+from tritonbulk.job.manifest import Manifest
+from tritonbulk.job.spec import Follows, InputIdentity, JobFile, JobSpec
+from tritonbulk.job.statement import PartStatement
+
+OWN_FOLDER = "_tritonbulk"
+"""Folder in the output that holds everything but parts."""
+
+DIFFERENCES_SHOWN_MAX = 5
+"""Differences that a refusal lists."""
+
+
+class Put(enum.Enum):
+    """What became of a create-only put."""
+
+    CREATED = enum.auto()
+    EXISTS = enum.auto()
+    UNKNOWN = enum.auto()
+
+
+class Start(enum.Enum):
+    """How a run of a job begins."""
+
+    CREATE = enum.auto()
+    CONTINUE = enum.auto()
+    FINISHED = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class StandingJob:
+    """A job as it stands in a store: ``manifest`` is None while it is unfinished."""
+
+    file: JobFile
+    manifest: Manifest | None
+    manifest_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What stands under an output prefix.
+
+    Attributes:
+        name: of the prefix, for errors.
+        jobs: the first one and its increments, in order; only the last may be unfinished.
+        parts: names of all parts.
+    """
+
+    name: str
+    jobs: tuple[StandingJob, ...]
+    parts: tuple[str, ...]
+
+
+def job_names(increment: int) -> tuple[str, str]:
+    """Return the names of the job file and of the manifest of an increment; 0 is the first job."""
+    number = f"-{increment:04d}" if increment else ""
+    return f"{OWN_FOLDER}/job{number}.json", f"{OWN_FOLDER}/manifest{number}.json"
+
+
+def start(standing: Standing, asked: JobSpec, *, is_fresh: bool) -> Start:
+    """Return how a run of the job ``asked`` begins on what stands there.
+
+    Raises:
+        OutputError: something else stands there; says what differs. A retry does not help.
+    """
+    check_start(standing, is_fresh=is_fresh)
+    if not standing.jobs:
+        return Start.CREATE
+    for job in standing.jobs:
+        if job.file.fingerprint == asked.fingerprint:
+            return Start.CONTINUE if job.manifest is None else Start.FINISHED
+    last = standing.jobs[-1]
+    if last.manifest is not None and asked.follows == follows(last):
+        check_increment(standing, asked)
+        return Start.CREATE
+    raise _refusal(standing.name, difference(last.file.spec, asked.to_plain()))
+
+
+def check_start(standing: Standing, *, is_fresh: bool) -> None:
+    """Check what can be told before the job is known.
+
+    Raises:
+        OutputError: parts without a job stand there, or anything where nothing should; no retry.
+    """
+    if is_fresh and (standing.jobs or standing.parts):
+        raise OutputError(
+            f"--fresh wants an empty output, and {standing.name} holds "
+            f"{'a job' if standing.jobs else 'parts'}; nothing was deleted, so empty it or give "
+            "another --out"
+        )
+    if standing.parts and not standing.jobs:
+        raise OutputError(
+            f"{standing.name} holds parts but no job ({OWN_FOLDER}/job.json), so nothing tells "
+            "what they are; remove them or give another --out"
+        )
+
+
+def follows(last: StandingJob) -> Follows:
+    """Return what an increment to a finished job follows."""
+    assert last.manifest is not None, "only a finished job is followed"
+    return Follows(last.manifest_sha256, last.manifest.segment_end)
+
+
+def check_increment(standing: Standing, asked: JobSpec) -> None:
+    """Check that an increment differs from the first job in its inputs alone.
+
+    Raises:
+        OutputError: it does not; says how. A retry does not help.
+    """
+    first = standing.jobs[0].file.spec
+    common = {name: value for name, value in first.items() if name not in ("inputs", "follows")}
+    if found := difference(common, asked.beside(None)):
+        raise _refusal(standing.name, found)
+
+
+def inputs_to_score(
+    standing: Standing, inputs: Sequence[InputIdentity]
+) -> tuple[tuple[InputIdentity, ...], Follows | None]:
+    """Return the inputs that ``--only-new`` scores now, and what they follow.
+
+    Those of an unfinished job are finished first; otherwise it is those in no job yet.
+
+    Raises:
+        OutputError: an input has changed since it was scored, or those of an unfinished job have
+            gone; a retry does not help.
+    """
+    if not standing.jobs:
+        return tuple(inputs), None
+    last = standing.jobs[-1]
+    if last.manifest is None:
+        begun = {entry["name"] for entry in last.file.spec["inputs"]}
+        before = last.file.spec["follows"]
+        own = tuple(each for each in inputs if each.name in begun)
+        if not own:
+            raise OutputError(
+                f"{standing.name} holds an unfinished job, and none of its {len(begun)} inputs is "
+                "among those given; restore them, or give another --out"
+            )
+        return own, Follows(**before) if before else None
+    scored = {entry["name"]: entry for job in standing.jobs for entry in job.file.spec["inputs"]}
+    new = []
+    for each in inputs:
+        if each.name not in scored:
+            new.append(each)
+        elif found := difference(scored[each.name], _plain(each)):
+            raise OutputError(
+                f"{each.name} has changed since it was scored into {standing.name} "
+                f"({'; '.join(found)}), and --only-new takes added files only; score it into "
+                "another --out"
+            )
+    return tuple(new), follows(last)
+
+
+def adopts(stands: PartStatement, wanted: PartStatement) -> bool:
+    """Return whether a part that stands in the store will do for the one that was wanted.
+
+    It must be of the same job and rows; which of them failed is the first writer's to say.
+    """
+    return (stands.fingerprint, stands.segment, stands.input, stands.row_begin, stands.row_end) == (
+        wanted.fingerprint,
+        wanted.segment,
+        wanted.input,
+        wanted.row_begin,
+        wanted.row_end,
+    )
+
+
+def _plain(identity: InputIdentity) -> dict[str, object]:
+    return {name: getattr(identity, name) for name in InputIdentity.__slots__}
+
+
+def _refusal(name: str, found: Sequence[str]) -> OutputError:
+    shown = "; ".join(found[:DIFFERENCES_SHOWN_MAX])
+    more = len(found) - DIFFERENCES_SHOWN_MAX
+    if more > 0:
+        shown += f"; and {more} more"
+    hint = ""
+    if all(each.startswith("inputs[") and " (absent) → " in each for each in found):
+        hint = ", add --only-new to score the added files alone"
+    return OutputError(
+        f"{name} holds another job, which differs in {shown}; run with what it was begun "
+        f"with{hint}, or give another --out"
+    )

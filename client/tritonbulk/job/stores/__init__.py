@@ -1,0 +1,1 @@
+"""Stores: where a job's objects stand; one protocol, one conformance suite."""

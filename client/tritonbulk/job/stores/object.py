@@ -1,0 +1,201 @@
+"""Object stores: one conditional PUT an object, through obstore (S3, GCS, Azure).
+
+The store itself keeps two writers apart; a store that does not is found out by `prepare`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from tritonbulk.errors import OptionError, PlatformError, SinkError
+from tritonbulk.job.protocol import OWN_FOLDER, Put
+from tritonbulk.job.stores.base import UnsureError
+
+REQUEST_TIMEOUT_S = 60
+"""Deadline of one request, sending or receiving a part included."""
+
+CONNECT_TIMEOUT_S = 5
+
+RETRIES = 2
+"""Repetitions within one request; what they do not mend is judged by the protocol."""
+
+_CAUSE_CHARACTERS_MAX = 200
+
+
+class ObjectStore:
+    """A prefix of an object store; see `tritonbulk.job.stores.base.Store` for the methods.
+
+    Args:
+        uri: ``s3://bucket/prefix`` or what else obstore knows; credentials and endpoint come from
+            the environment, as for every tool of the store.
+        is_single_writer: look before each put instead of relying on the store, which is safe only
+            while no other run writes to the prefix.
+
+    Raises:
+        PlatformError: obstore is not installed.
+        OptionError: the URI is none that it knows.
+    """
+
+    def __init__(self, uri: str, *, is_single_writer: bool = False) -> None:
+        try:
+            import obstore  # noqa: PLC0415  optional
+            from obstore.store import from_url  # noqa: PLC0415
+        except ImportError:
+            raise PlatformError(
+                f"output {_shown(uri)} needs the package obstore; pip install 'tritonbulk[s3]'"
+            ) from None
+        self.name = _shown(uri)
+        self._single_writer = is_single_writer
+        self._obstore: Any = obstore
+        try:
+            self._store: Any = from_url(
+                uri,
+                client_options={
+                    "timeout": timedelta(seconds=REQUEST_TIMEOUT_S),
+                    "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
+                    "allow_http": _is_endpoint_plain(),
+                },
+                retry_config={
+                    "max_retries": RETRIES,
+                    "retry_timeout": timedelta(seconds=REQUEST_TIMEOUT_S),
+                },
+            )
+        except (obstore.exceptions.BaseError, ValueError) as error:
+            raise OptionError(
+                f"output {self.name} is no place that can be written to ({_cause(error)}); give a "
+                "folder or a URI such as s3://bucket/prefix"
+            ) from None
+
+    def prepare(self) -> None:
+        """See `Store.prepare`: puts one canary twice, of which the second must be refused."""
+        if self._single_writer:
+            return
+        canary = f"{OWN_FOLDER}/probe-{secrets.token_hex(8)}"
+        try:
+            with self._errors("writing", canary):
+                self._obstore.put(self._store, canary, b"1", mode="create", use_multipart=False)
+            second = self.create(canary, b"2")
+            if second is Put.UNKNOWN:
+                raise UnsureError(f"{self.name} does not answer; check the store, then run again")
+            if second is Put.CREATED or self.read(canary) != b"1":
+                raise _no_conditions(self.name)
+        except self._obstore.exceptions.NotSupportedError:
+            raise _no_conditions(self.name) from None
+        finally:
+            with contextlib.suppress(Exception):
+                self._obstore.delete(self._store, canary)
+
+    def create(self, name: str, data: bytes) -> Put:
+        """See `Store.create`."""
+        exceptions = self._obstore.exceptions
+        mode = "create"
+        if self._single_writer:
+            try:
+                if self._has(name):
+                    return Put.EXISTS
+            except UnsureError:
+                return Put.UNKNOWN
+            mode = "overwrite"
+        try:
+            with self._errors("writing", name):
+                self._obstore.put(self._store, name, data, mode=mode, use_multipart=False)
+        except (exceptions.AlreadyExistsError, exceptions.PreconditionError, FileExistsError):
+            return Put.EXISTS
+        except UnsureError:
+            return Put.UNKNOWN
+        return Put.CREATED
+
+    def read(self, name: str) -> bytes | None:
+        """See `Store.read`."""
+        with self._errors("reading", name):
+            try:
+                return bytes(self._obstore.get(self._store, name).bytes())
+            except FileNotFoundError:
+                return None
+
+    def names(self, folder: str) -> list[str]:
+        """See `Store.names`."""
+        with self._errors("listing", folder):
+            found = self._obstore.list_with_delimiter(self._store, folder or None)
+            return sorted(entry["path"].rpartition("/")[2] for entry in found["objects"])
+
+    def set_aside(self, name: str, aside: str) -> None:
+        """See `Store.set_aside`: stores cannot rename, so it is copied, then deleted."""
+        with self._errors("writing", aside), contextlib.suppress(FileNotFoundError):
+            self._obstore.copy(self._store, name, aside)
+            self._obstore.delete(self._store, name)
+
+    def tidy(self) -> None:
+        """See `Store.tidy`: an unfinished put leaves nothing."""
+
+    def _has(self, name: str) -> bool:
+        with self._errors("reading", name):
+            try:
+                self._obstore.head(self._store, name)
+            except FileNotFoundError:
+                return False
+            return True
+
+    @contextlib.contextmanager
+    def _errors(self, doing: str, name: str) -> Iterator[None]:
+        """Tell apart what only the user can mend from what may or may not have happened."""
+        exceptions = self._obstore.exceptions
+        try:
+            yield
+        except (
+            exceptions.AlreadyExistsError,
+            exceptions.PreconditionError,
+            exceptions.NotSupportedError,
+            FileExistsError,
+        ):
+            raise
+        except (
+            exceptions.PermissionDeniedError,
+            exceptions.UnauthenticatedError,
+            PermissionError,
+        ) as error:
+            raise SinkError(
+                f"{doing} {self.name}/{name} was refused ({_cause(error)}); check credentials and "
+                "rights, then run again"
+            ) from None
+        except FileNotFoundError as error:
+            raise SinkError(
+                f"{doing} {self.name}/{name} failed ({_cause(error)}); check that the bucket "
+                "exists, then run again"
+            ) from None
+        except (exceptions.BaseError, OSError) as error:
+            raise UnsureError(
+                f"{doing} {self.name}/{name} failed ({_cause(error)}); check the store, then run "
+                "again"
+            ) from None
+
+
+def _no_conditions(name: str) -> OptionError:
+    return OptionError(
+        f"the store of {name} replaces objects that it was told to create only, so two runs could "
+        "overwrite each other; add --single-writer if no other run writes there"
+    )
+
+
+def _is_endpoint_plain() -> bool:
+    """Return whether the environment names an endpoint without TLS, which then is meant."""
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    return any(os.environ.get(name, "").startswith("http://") for name in names)
+
+
+def _shown(uri: str) -> str:
+    parts = urlsplit(uri)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
+
+
+def _cause(error: BaseException) -> str:
+    """Return the first line of an error's text without the query of addresses in it."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    words = (word.partition("?")[0] for word in line.split())
+    return " ".join(words)[:_CAUSE_CHARACTERS_MAX].rstrip(".")

@@ -1,0 +1,233 @@
+"""Job run: what a run's output depends on, which segments are missing, how one is committed.
+
+Between the job, which knows bytes and stores, and the run, which knows source, model and plan.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tritonbulk.codec import Predictions
+from tritonbulk.contract import tensors_to_plain
+from tritonbulk.job.commit import OpenJob
+from tritonbulk.job.fingerprint import fingerprint
+from tritonbulk.job.manifest import StoredPart
+from tritonbulk.job.protocol import OWN_FOLDER, Standing, StandingJob, inputs_to_score
+from tritonbulk.job.spec import Follows, InputIdentity, JobFile, JobSpec, ModelIdentity
+from tritonbulk.job.statement import PART_KEY, PartStatement
+from tritonbulk.job.stores.base import Store
+from tritonbulk.job.stores.local import LocalStore
+from tritonbulk.options import DEFAULT_REPOSITORY, OutFormat, ScoreOptions
+from tritonbulk.part import encode_part, output_schema, part_table
+from tritonbulk.plan import Plan
+from tritonbulk.segments import Segment
+from tritonbulk.source import Source
+from tritonbulk.source.identity import Stamp, check_unchanged, identify, stamp
+from tritonbulk.transport import ServedModel
+
+_ENCODINGS: Mapping[OutFormat, str] = {"parquet": "parquet-1", "arrow": "arrow-1"}
+"""How rows become bytes; another number where the same rows would be read differently."""
+
+_VALUE_OPTIONS = (
+    "model",
+    "model_version",
+    "repository",
+    "input_map",
+    "input_format",
+    "columns",
+    "where",
+    "keep",
+    "rename",
+    "out_format",
+    "vectors",
+    "batch_rows_pinned",
+    "segment_rows",
+    "limit_rows",
+    "cpu",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JobInputs:
+    """The input files of one job.
+
+    Attributes:
+        source: of them alone.
+        identities: of each, for the job's fingerprint.
+        stamps: of each, to see that it does not change while the job runs.
+        follows: what an increment follows; None for the first job.
+    """
+
+    source: Source
+    identities: tuple[InputIdentity, ...]
+    stamps: tuple[Stamp, ...]
+    follows: Follows | None
+
+
+def job_inputs(source: Source, options: ScoreOptions, standing: Standing) -> JobInputs | None:
+    """Return the inputs of the job to run; None if ``only_new`` finds no new file.
+
+    Raises:
+        SourceError: a file cannot be read, or has gone; a retry may help.
+        OutputError: with ``only_new`` a file that was scored has changed; no retry.
+    """
+    stamps = tuple(stamp(file) for file in source.files)
+    identities = identify(source.files, source.file_rows, is_strict=options.strict_inputs)
+    if not options.only_new:
+        return JobInputs(source, identities, stamps, None)
+    chosen, follows = inputs_to_score(standing, identities)
+    if not chosen:
+        return None
+    positions = [identities.index(each) for each in chosen]
+    restricted = replace(
+        source,
+        files=tuple(source.files[at] for at in positions),
+        file_rows=tuple(source.file_rows[at] for at in positions),
+    )
+    return JobInputs(restricted, chosen, tuple(stamps[at] for at in positions), follows)
+
+
+def asked_of(options: ScoreOptions) -> str:
+    """Return a digest of all that can change a job's values and is known before a server is.
+
+    It covers the files of the model's entry by size and time. "" with servers at endpoints, which
+    only they themselves can describe.
+    """
+    if options.endpoints:
+        return ""
+    entry = (options.repository or DEFAULT_REPOSITORY) / options.model
+    files = sorted(path for path in entry.rglob("*") if path.is_file())
+    return fingerprint(
+        {
+            "release": version("tritonbulk"),
+            "options": {name: str(getattr(options, name)) for name in _VALUE_OPTIONS},
+            "entry": [
+                (str(path.relative_to(entry)), path.stat().st_size, path.stat().st_mtime_ns)
+                for path in files
+            ],
+        }
+    )
+
+
+def finished_job(standing: Standing, inputs: JobInputs, asked: str) -> StandingJob | None:
+    """Return the finished job that a run asks for, as far as that is known without a server."""
+    plain = [asdict(each) for each in inputs.identities]
+    for job in standing.jobs:
+        if asked and job.manifest and job.file.asked == asked and job.file.spec["inputs"] == plain:
+            return job
+    return None
+
+
+def make_spec(
+    options: ScoreOptions, inputs: JobInputs, model: ServedModel, plan: Plan, segment_rows: int
+) -> JobSpec:
+    """Return what the output of a run depends on."""
+    schema = inputs.source.schema
+    kept = [schema.field(name) for name in plan.keep]
+    return JobSpec(
+        inputs=inputs.identities,
+        input_format=inputs.source.files[0].format,
+        columns=tuple((name, str(schema.field(name).type)) for name in plan.columns),
+        where=None if options.where is None else str(options.where).strip(),
+        limit_rows=options.limit_rows,
+        segment_rows=segment_rows,
+        batch_rows=plan.batch_rows,
+        model=ModelIdentity(
+            model.name,
+            model.version,
+            model.contract.digest if model.contract else "",
+            model.config_digest,
+        ),
+        tensors=tensors_to_plain(plan.inputs, plan.outputs),
+        output=tuple(
+            (field.name, str(field.type))
+            for field in output_schema(
+                kept, plan.outputs, plan.names, options.out_format, options.vectors
+            )
+        ),
+        encoding=_ENCODINGS[options.out_format],
+        vectors=options.vectors,
+        follows=inputs.follows,
+    )
+
+
+def missing_segments(
+    inputs: JobInputs, job: OpenJob, plan: Plan, segment_rows: int, limit_rows: int | None
+) -> Iterator[tuple[Segment, pa.RecordBatch]]:
+    """Yield the segments that have no part yet, numbered as in the job.
+
+    Raises:
+        SourceError: an input has changed since the run began, or cannot be read.
+        InputError: a file is not what it claims to be; a retry does not help.
+    """
+    begin = job.file.segment_begin
+    done = {segment - begin for segment in job.parts}
+    for segment, rows in inputs.source.read(segment_rows, plan.columns, limit_rows, done):
+        # After reading: what was read is then what the fingerprint speaks of.
+        check_unchanged(inputs.source.files[segment.file_index], inputs.stamps[segment.file_index])
+        yield replace(segment, index=begin + segment.index), rows
+
+
+def part_writer(
+    job: OpenJob, keep: Sequence[str]
+) -> Callable[[Segment, pa.RecordBatch, Predictions], StoredPart]:
+    """Return what commits one complete segment to a job; see `OpenJob.commit` for its errors."""
+
+    def write(segment: Segment, rows: pa.RecordBatch, predictions: Predictions) -> StoredPart:
+        statement = PartStatement(
+            fingerprint=job.file.fingerprint,
+            segment=segment.index,
+            input=segment.file_index,
+            row_begin=segment.row_begin,
+            row_end=segment.row_begin + segment.rows + segment.rows_filtered,
+            rows=segment.rows,
+            rows_failed=predictions.rows_failed,
+            rows_filtered=segment.rows_filtered,
+        )
+        kept, footer = rows.select(keep), {PART_KEY: statement.to_text()}
+        file = io.BytesIO()
+        table = part_table(kept, predictions, job.file.spec["vectors"], footer)
+        encode_part(table, file, job.file.out_format, keep)
+        return job.commit(statement, file.getvalue())
+
+    return write
+
+
+def write_empty(job: OpenJob, source: Source, plan: Plan) -> None:
+    """Commit one part without rows, so that whoever reads the output finds its columns."""
+    kept = pa.schema([source.schema.field(name) for name in plan.keep])
+    write = part_writer(job, plan.keep)
+    write(
+        Segment(job.file.segment_begin, 0, 0, 0),
+        pa.RecordBatch.from_pylist([], kept),
+        Predictions(0, plan.outputs, plan.names),
+    )
+
+
+def record_run(store: Store, figures: Mapping[str, Any]) -> None:
+    """Leave the figures of one run beside its job; nothing depends on them.
+
+    Raises:
+        SinkError: they cannot be written; the job itself is finished.
+    """
+    now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    name = f"{OWN_FOLDER}/runs/{now}-{secrets.token_hex(4)}.json"
+    store.create(name, (json.dumps(figures, indent=1) + "\n").encode())
+
+
+def scratch_job(folder: Path) -> OpenJob:
+    """Return a job in an empty folder to measure with: commits are real, it is never finished."""
+    store = LocalStore(folder)
+    store.prepare()
+    spec = {"follows": None, "encoding": _ENCODINGS["parquet"], "vectors": "list"}
+    return OpenJob(store, JobFile(spec, "sha256:" + "0" * 64, ""), 0)

@@ -1,0 +1,134 @@
+"""Projection: all rows of a finished output as one local file, made from its parts.
+
+Published by the same create-only step as a part: it stands there whole or not at all. Made again it
+has the same bytes, so one that stands there already is compared, never replaced.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from tritonbulk.errors import DamagedError, OutputError
+from tritonbulk.job.protocol import Put
+from tritonbulk.job.statement import read_part
+from tritonbulk.job.stores.base import Store
+from tritonbulk.job.stores.local import make_folder, publish, sink_errors
+from tritonbulk.part import decode_part
+
+
+def project(store: Store, parts: Sequence[str], path: Path) -> None:
+    """Write the rows of ``parts`` in order to one file; its extension tells the format.
+
+    CSV has a header line and cannot hold lists or bytes; in JSON Lines numbers that are not finite
+    are null, and bytes are Base64.
+
+    Raises:
+        OutputError: another file stands there, or the format cannot hold a column; no retry.
+        DamagedError: a part is damaged; a retry does not help.
+        SinkError: it could not be written; a retry helps once the cause is gone.
+    """
+    write_rows = _WRITERS[path.suffix]
+    digest = ""
+
+    def write(file: io.FileIO) -> None:
+        nonlocal digest
+        buffered = io.BufferedWriter(file)
+        write_rows(_tables(store, parts), buffered)
+        buffered.flush()
+        buffered.detach()
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+
+    with sink_errors(path):
+        make_folder(path.parent)
+        outcome = publish(path, path.parent, write)
+        if outcome is Put.CREATED:
+            return
+        with path.open("rb") as stands:
+            same = hashlib.file_digest(stands, "sha256").hexdigest() == digest
+    if not same:
+        raise OutputError(
+            f"--single-file {path} exists and is not what this job gives; remove it or give "
+            "another name (the job itself is finished)"
+        )
+
+
+def _tables(store: Store, parts: Sequence[str]) -> Iterator[pa.Table]:
+    for name in parts:
+        data = store.read(name)
+        if data is None:
+            raise DamagedError(f"{store.name}/{name} is missing; run tritonbulk verify")
+        try:
+            read_part(data)
+        except DamagedError as error:
+            raise DamagedError(f"{store.name}/{name} is damaged ({error}); restore it") from error
+        table = decode_part(data, "arrow" if name.endswith(".arrow") else "parquet")
+        yield table.replace_schema_metadata(None)
+
+
+def _write_csv(tables: Iterator[pa.Table], file: BinaryIO) -> None:
+    first = next(tables)
+    for field in first.schema:
+        if pa.types.is_nested(field.type) or _is_bytes(field.type):
+            raise OutputError(
+                f"column {field.name!r} holds lists or bytes, which CSV cannot; give --single-file "
+                "a .jsonl or .parquet name (the job itself is finished)"
+            )
+    with pacsv.CSVWriter(file, first.schema) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    types = pa.types
+    return bool(
+        types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
+    )
+
+
+def _write_parquet(tables: Iterator[pa.Table], file: BinaryIO) -> None:
+    first = next(tables)
+    with pq.ParquetWriter(
+        file, first.schema, compression="snappy", write_page_checksum=True
+    ) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table, row_group_size=max(table.num_rows, 1))
+
+
+def _write_jsonl(tables: Iterator[pa.Table], file: BinaryIO) -> None:
+    for table in tables:
+        for row in table.to_pylist():
+            line = json.dumps(_plain(row), ensure_ascii=False, separators=(",", ":"))
+            file.write(line.encode() + b"\n")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, list):
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return value if isinstance(value, (int, str, type(None))) else str(value)
+
+
+_WRITERS: Mapping[str, Callable[[Iterator[pa.Table], BinaryIO], None]] = {
+    ".csv": _write_csv,
+    ".jsonl": _write_jsonl,
+    ".parquet": _write_parquet,
+}

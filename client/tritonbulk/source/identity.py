@@ -1,0 +1,113 @@
+"""Identity: what tells one state of an input file from any other, taken once and checked often."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyarrow import fs
+
+from tritonbulk.errors import SourceError
+from tritonbulk.job.spec import InputIdentity
+from tritonbulk.source.reader import InputFile, reading
+
+ENDS_BYTES = 64 * 2**10
+"""Bytes at each end of a file that its identity covers."""
+
+_PIECE_BYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What a file system says of a file without reading it; ``etag`` is an object store's."""
+
+    size: int
+    mtime_ns: int
+    etag: str | None
+
+
+def stamp(file: InputFile) -> Stamp:
+    """Return what the file system says of a file now.
+
+    Raises:
+        SourceError: it cannot be looked at, or has gone; a retry may help.
+    """
+    with reading(file):
+        info = file.filesystem.get_file_info(file.path)
+        if info.type != fs.FileType.File:
+            raise SourceError(f"{file.name} has gone; do not change inputs while they are scored")
+        return Stamp(info.size, info.mtime_ns or 0, _etag(file))
+
+
+def check_unchanged(file: InputFile, before: Stamp) -> None:
+    """Check that a file is as it was; called after its rows were read, so they are what it held.
+
+    Raises:
+        SourceError: it is not; a retry is refused by the job's fingerprint.
+    """
+    if stamp(file) != before:
+        raise SourceError(
+            f"{file.name} has changed since the run began; what was read since then is not "
+            "written, so restore the file and run again, or score it into another --out"
+        )
+
+
+def identify(
+    files: Sequence[InputFile], rows: Sequence[int | None], *, is_strict: bool
+) -> tuple[InputIdentity, ...]:
+    """Return the identity of every file.
+
+    Args:
+        files: in output order.
+        rows: of each, None where only reading tells.
+        is_strict: read all of every file instead of trusting its time and ends.
+
+    Raises:
+        SourceError: a file cannot be read; a retry may help.
+    """
+    return tuple(
+        _identify(file, count, is_strict=is_strict) for file, count in zip(files, rows, strict=True)
+    )
+
+
+def _identify(file: InputFile, rows: int | None, *, is_strict: bool) -> InputIdentity:
+    now = stamp(file)
+    name = file.name
+    if isinstance(file.filesystem, fs.LocalFileSystem):
+        name = Path(file.path).absolute().as_posix()
+    if is_strict:
+        return InputIdentity(name, now.size, rows, sha256=_sha256(file, 0, now.size))
+    if now.etag is not None:
+        return InputIdentity(name, now.size, rows, etag=now.etag)
+    ends = _sha256(file, min(ENDS_BYTES, now.size), min(ENDS_BYTES, now.size))
+    return InputIdentity(name, now.size, rows, mtime_ns=now.mtime_ns, sha256_ends=ends)
+
+
+def _sha256(file: InputFile, head_bytes: int, tail_bytes: int) -> str:
+    """Return the hex digest of the first and the last bytes of a file."""
+    digest = hashlib.sha256()
+    with reading(file), file.filesystem.open_input_file(file.path) as opened:
+        digest.update(opened.read(head_bytes))
+        opened.seek(opened.size() - tail_bytes)
+        while piece := opened.read(_PIECE_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _etag(file: InputFile) -> str | None:
+    """Return the object's ETag; None for files and for stores that have none."""
+    if isinstance(file.filesystem, fs.LocalFileSystem):
+        return None
+    if isinstance(file.filesystem, fs.PyFileSystem):
+        known = file.filesystem.handler.fs.info(file.path, refresh=True)
+    else:
+        with file.filesystem.open_input_stream(file.path, compression=None) as stream:
+            known = stream.metadata()
+    found = {str(_text(key)).lower(): value for key, value in known.items()}.get("etag")
+    return None if found is None else str(_text(found))
+
+
+def _text(value: object) -> object:
+    return value.decode() if isinstance(value, bytes) else value

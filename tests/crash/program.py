@@ -1,0 +1,120 @@
+"""One scoring job without a network, as a program that can be killed at any moment.
+
+    python tests/crash/program.py INPUT OUT [--segment-rows N] [--batch-rows N] [--delay-s S]
+        [--factor F] [--version V] [--only-new] [--strict-inputs]
+
+Source, plan, codec, driver, sink, job and store are the product's own; the server is a function
+that multiplies column ``x`` by ``--factor``. The last line of stdout is a JSON object.
+"""
+
+import argparse
+import asyncio
+import json
+
+from tritonbulk.assembly import make_pipeline
+from tritonbulk.contract import Contract, InputTensor, OutputTensor, datatype
+from tritonbulk.dispatch import FixedWindow, Limits
+from tritonbulk.driver import drive
+from tritonbulk.job.commit import look, open_job
+from tritonbulk.job.protocol import StandingJob, check_start
+from tritonbulk.job.stores.opening import open_store
+from tritonbulk.jobrun import job_inputs, make_spec, missing_segments, part_writer, write_empty
+from tritonbulk.options import ScoreOptions
+from tritonbulk.plan import make_plan
+from tritonbulk.source import open_source
+from tritonbulk.testing import ScriptedTransport
+from tritonbulk.transport import ServedModel
+
+FP32 = datatype("FP32")
+INPUTS = (InputTensor("x", FP32, (1,)),)
+OUTPUTS = (OutputTensor("y", FP32, (1,)),)
+
+
+def served(version="1", digest="sha256:1", config="sha256:2"):
+    contract = Contract("m", digest, INPUTS, OUTPUTS)
+    return ServedModel("m", version, 1024, INPUTS, OUTPUTS, contract, config)
+
+
+def run(options, *, model=None, transport=None, store=None, say=print, stop=None, sleep=None):
+    """Run one job to its end and return (parts made, parts there before, manifest's digest).
+
+    The digest is None if the run was stopped or the job stood there finished.
+    """
+    model = model or served()
+    transport = transport or ScriptedTransport(lambda tensors: {"y": tensors["x"] * 2})
+    store = store or open_store(options.out)
+    waits = {} if sleep is None else {"sleep": sleep}
+    source = open_source(options.inputs, options.input_format, options.columns, options.where)
+    standing = look(store, **waits)
+    check_start(standing, is_fresh=options.fresh)
+    inputs = job_inputs(source, options, standing)
+    if inputs is None:
+        return 0, 0, None
+    plan = make_plan(options, model, source.schema, None, source.name)
+    spec = make_spec(options, inputs, model, plan, options.segment_rows)
+    job = open_job(store, spec, standing, say, is_fresh=options.fresh, **waits)
+    if isinstance(job, StandingJob):
+        return 0, len(job.manifest.parts), None
+    before = len(job.parts)
+    segments = missing_segments(inputs, job, plan, options.segment_rows, options.limit_rows)
+
+    async def confirm():
+        pass
+
+    pipeline = make_pipeline(
+        inputs.source, segments, model, plan, part_writer(job, plan.keep), confirm
+    )
+    limits = Limits(max_outage_s=60.0, failed_rows_max=10**9)
+    driven = asyncio.run(
+        drive(
+            pipeline,
+            limits,
+            FixedWindow(4),
+            [transport],
+            lambda *_: None,
+            lambda: None,
+            stop,
+            options.stop_grace_s,
+        )
+    )
+    if driven.stopped:
+        return len(job.parts) - before, before, None
+    if not job.parts:
+        write_empty(job, inputs.source, plan)
+    manifest, digest = job.finish()
+    return len(manifest.parts) - before, before, digest
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("input", nargs="+")
+    parser.add_argument("out")
+    parser.add_argument("--segment-rows", type=int, default=100)
+    parser.add_argument("--batch-rows", type=int, default=32)
+    parser.add_argument("--delay-s", type=float, default=0.0)
+    parser.add_argument("--factor", type=float, default=2.0)
+    parser.add_argument("--version", default="1")
+    parser.add_argument("--only-new", action="store_true")
+    parser.add_argument("--strict-inputs", action="store_true")
+    given = parser.parse_args()
+    options = ScoreOptions(
+        inputs=tuple(given.input),
+        model="m",
+        out=given.out,
+        segment_rows=given.segment_rows,
+        batch_rows=given.batch_rows,
+        only_new=given.only_new,
+        strict_inputs=given.strict_inputs,
+    )
+
+    def double(tensors):
+        transport.requests.clear()
+        return {"y": tensors["x"] * given.factor}
+
+    transport = ScriptedTransport(double, delay_s=given.delay_s)
+    made, before, digest = run(options, model=served(given.version), transport=transport)
+    print(json.dumps({"made": made, "before": before, "manifest": digest}))
+
+
+if __name__ == "__main__":
+    main()

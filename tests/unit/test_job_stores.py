@@ -1,0 +1,202 @@
+"""Stores: one conformance suite over all of them."""
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tritonbulk.errors import OptionError, OutputError, SinkError
+from tritonbulk.job.protocol import Put
+from tritonbulk.job.stores import local
+from tritonbulk.job.stores.base import UnsureError
+from tritonbulk.job.stores.local import LocalStore
+from tritonbulk.job.stores.object import ObjectStore
+from tritonbulk.job.stores.opening import open_store
+from tritonbulk.testing import MemoryStore
+
+
+@pytest.fixture(params=["local", "local-without-links", "memory", "s3", "s3-single-writer"])
+def store(request, tmp_path, monkeypatch):
+    if request.param == "memory":
+        return MemoryStore()
+    if request.param.startswith("s3"):
+        bucket = request.getfixturevalue("bucket")
+        return ObjectStore(f"{bucket}/a/b", is_single_writer="single" in request.param)
+    if request.param == "local-without-links":
+        monkeypatch.setattr(Path, "hardlink_to", refuse_links)
+    return LocalStore(tmp_path / "deep" / "out")
+
+
+def refuse_links(*_):
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def test_an_object_appears_whole_and_is_never_replaced(store):
+    store.prepare()
+    assert store.read("part") is None
+    assert store.create("part", b"first" * 1000) is Put.CREATED
+    assert store.create("part", b"second") is Put.EXISTS
+    assert store.read("part") == b"first" * 1000
+    assert store.create("_tritonbulk/runs/x", b"") is Put.CREATED
+    assert store.read("_tritonbulk/runs/x") == b""
+
+
+def test_names_are_those_directly_in_a_folder(store):
+    store.prepare()
+    assert store.names("") == store.names("_tritonbulk/runs") == []
+    for name in ("b", "a", "_tritonbulk/job.json", "_tritonbulk/runs/1"):
+        store.create(name, b"x")
+    assert store.names("") == ["a", "b"]
+    assert store.names("_tritonbulk") == ["job.json"]
+    assert store.names("_tritonbulk/runs") == ["1"]
+
+
+def test_of_many_writers_one_wins_and_all_see_its_bytes(store):
+    if getattr(store, "_single_writer", False):
+        pytest.skip("a single writer has no rivals")
+    store.prepare()
+    outcomes = []
+
+    def write(index):
+        outcomes.append(store.create("part", b"%d" % index * 100_000))
+
+    writers = [threading.Thread(target=write, args=(index,)) for index in range(8)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    # Where the store answers 409 to a rival, that rival has to look.
+    assert outcomes.count(Put.CREATED) == 1
+    stands = store.read("part")
+    assert len(set(stands)) == 1
+    assert len(stands) == 100_000
+
+
+def test_what_is_set_aside_leaves_its_name_free(store):
+    store.prepare()
+    store.create("part", b"damaged")
+    store.set_aside("part", "_tritonbulk/damaged/part")
+    store.set_aside("part", "_tritonbulk/damaged/part")
+    assert store.read("part") is None
+    assert store.read("_tritonbulk/damaged/part") == b"damaged"
+    assert store.create("part", b"whole") is Put.CREATED
+
+
+def test_nothing_is_left_behind(store):
+    store.prepare()
+    store.create("part", b"x")
+    store.create("part", b"y")
+    store.tidy()
+    assert store.names("_tritonbulk") == store.names("_tritonbulk/tmp") == []
+
+
+# Local folders
+
+
+def test_a_full_disk_is_a_sentence_and_leaves_no_part(tmp_path, monkeypatch):
+    store = LocalStore(tmp_path)
+    store.prepare()
+    for number, words in ((errno.ENOSPC, "the disk is full"), (errno.EIO, "Input/output error")):
+        code = number
+
+        def fail(_handle, code=code):
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(local.os, "fsync", fail)
+        with pytest.raises(SinkError, match=words):
+            store.create("part", b"x")
+        monkeypatch.undo()
+    assert store.names("") == store.names("_tritonbulk/tmp") == []
+    assert store.create("part", b"x") is Put.CREATED
+
+
+def test_short_writes_are_gone_on_with(tmp_path):
+    class Stingy:
+        got = b""
+
+        def write(self, data):
+            self.got += bytes(data[:3])
+            return min(3, len(data))
+
+    file = Stingy()
+    local._write_all(file, b"0123456789")
+    assert file.got == b"0123456789"
+
+
+def test_a_part_is_synced_before_it_is_seen_and_its_folder_after(tmp_path, monkeypatch):
+    store = LocalStore(tmp_path)
+    store.prepare()
+    calls = []
+    fsync, link = os.fsync, Path.hardlink_to
+
+    def spy_sync(handle):
+        calls.append(("sync", Path(f"/proc/self/fd/{handle}").readlink().parent.name))
+        fsync(handle)
+
+    def spy_link(path, target):
+        calls.append(("link", path.name))
+        link(path, target)
+
+    monkeypatch.setattr(local.os, "fsync", spy_sync)
+    monkeypatch.setattr(Path, "hardlink_to", spy_link)
+    store.create("part", b"x")
+    assert calls == [("sync", "tmp"), ("link", "part"), ("sync", tmp_path.parent.name)]
+
+
+def test_a_run_whose_scratch_file_was_tidied_away_has_to_look(tmp_path, monkeypatch):
+    store, link = LocalStore(tmp_path), Path.hardlink_to
+    store.prepare()
+
+    def vanish(path, target):
+        Path(target).unlink()
+        link(path, target)
+
+    monkeypatch.setattr(Path, "hardlink_to", vanish)
+    assert store.create("part", b"x") is Put.UNKNOWN
+
+
+def test_a_file_is_no_output_folder(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(OutputError, match="is a file"):
+        LocalStore(tmp_path / "out").prepare()
+
+
+# Object stores
+
+
+def test_a_store_that_replaces_is_found_out(bucket, monkeypatch):
+    store = ObjectStore(f"{bucket}/x")
+    put = store._obstore.put
+
+    class Careless:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def put(self, *given, **options):
+            return put(*given, **{**options, "mode": "overwrite"})
+
+    real, store._obstore = store._obstore, Careless()
+    with pytest.raises(OptionError, match="--single-writer"):
+        store.prepare()
+
+
+def test_a_missing_bucket_and_a_dead_store_are_sentences_without_secrets(bucket, monkeypatch):
+    with pytest.raises(SinkError, match="bucket exists") as missing:
+        ObjectStore("s3://no-such-bucket/x").prepare()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr("tritonbulk.job.stores.object.RETRIES", 0)
+    dead = ObjectStore("s3://user:canary-secret@bucket/x?token=canary-secret")
+    with pytest.raises(UnsureError, match="check the store") as gone:
+        dead.prepare()
+    assert dead.create("part", b"x") is Put.UNKNOWN
+    for error in (missing, gone):
+        assert "canary" not in str(error.value)
+        assert len(str(error.value).splitlines()) == 1
+
+
+def test_an_output_is_a_folder_or_a_uri():
+    assert isinstance(open_store("scored"), LocalStore)
+    with pytest.raises(OptionError, match="no place that can be written to"):
+        open_store("nonsense://a/b")
