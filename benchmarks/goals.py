@@ -12,7 +12,10 @@ from benchmarks.workloads import GRPC, IN_PROCESS, SHM, WORKLOADS
 Measure = Callable[[Sequence[Run]], tuple[list[float], str]]
 """Runs → a value a round, and in words what it is compared with."""
 
-Reached = Literal["yes", "at least", "MISS", "reported", "not measured"]
+Reached = Literal["yes", "at least", "MISS", "reported", "too few rounds", "not measured"]
+
+ROUNDS_MIN = 5
+"""Rounds below which nothing is said to be reached or missed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ def judge(goal: Goal, runs: Sequence[Run]) -> Outcome:
     if not sample:
         return Outcome(goal, None, against, "not measured")
     found = estimate(sample)
-    return Outcome(goal, found, against, _reached(goal, found.value))
+    reached = _reached(goal, found.value) if len(sample) >= ROUNDS_MIN else "too few rounds"
+    return Outcome(goal, found, against, reached)
 
 
 def _reached(goal: Goal, value: float) -> Reached:

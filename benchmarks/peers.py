@@ -81,7 +81,7 @@ class Campaign:
         """Return who takes part here: those asked for whose tools are there."""
         missing = set()
         if find_spec("pandas") is None:
-            missing.add("naive")
+            missing.add("naive")  # `main` says so
         if not self.perf_analyzer:
             missing.add("perf_analyzer")
         asked = QUICK.get(workload.name) if self.quick else None
@@ -93,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     campaign = _campaign(given)
     if not given.show:
+        if find_spec("pandas") is None:
+            print("naive is not measured: pandas is missing; make bench-venv", file=sys.stderr)
         if not given.go_on:
             _put_aside(campaign.raw)
         campaign = _with_perf_analyzer(campaign)

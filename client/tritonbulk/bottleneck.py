@@ -95,13 +95,15 @@ class Bottleneck:
     load: Load
 
 
-def find_bottleneck(stages: StageSeconds, server: ServerSeconds | None) -> Bottleneck:
-    """Return what bounded a run.
+def find_bottleneck(stages: StageSeconds, server: ServerSeconds | None) -> Bottleneck | None:
+    """Return what bounded a run; None if it sent no request.
 
     Args:
         stages: measured here.
         server: counted by the servers over the same span; None if they do not tell.
     """
+    if not stages.requests:
+        return None
     load = _load(stages, server)
     busy: dict[Stage, float] = {
         "read": load.read,

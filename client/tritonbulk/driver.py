@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tritonbulk.clocks import StageClock
 from tritonbulk.codec import Answer, EncodableRows, Predictions, Reply
 from tritonbulk.dispatch import (
     Abort,
@@ -38,7 +39,6 @@ from tritonbulk.errors import (
 )
 from tritonbulk.pipeline import Driven, Pipeline
 from tritonbulk.segments import Batch, Segment, plan_batches
-from tritonbulk.stage_clock import StageClock
 from tritonbulk.transport import AttemptFailedError, Transport
 
 ATTEMPT_TIMEOUT_S = 300.0

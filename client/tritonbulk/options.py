@@ -22,6 +22,15 @@ Format = Literal["parquet", "csv", "jsonl", "arrow"]
 SEGMENT_ROWS = 65_536
 """Most rows of a segment by default: enough for cheap reading and writing, few enough to hold."""
 
+COUNT_MAX = 2**53
+"""Most rows or bytes that an option names: what every JSON reader takes for a whole number."""
+
+IN_FLIGHT_MAX = 10_000
+"""Most requests in flight that ``--max-in-flight`` takes."""
+
+INSTANCES_MAX = 1_000
+"""Most instances that ``--instances`` takes."""
+
 MAX_OUTAGE_S = 900.0
 """Default of ``--max-outage``: how long a run goes on without any server answering."""
 
@@ -159,16 +168,16 @@ class ScoreOptions:
             raise OptionError("no model was given; name one with --model")
         if self.columns == ():
             raise OptionError("--columns names no column; name those that the model needs")
-        for name, value in (
-            ("--batch-rows", self.batch_rows),
-            ("--segment-rows", self.segment_rows),
-            ("--max-in-flight", self.in_flight_max),
-            ("--limit", self.limit_rows),
-            ("--instances", self.instances),
-            ("--memory", self.memory_bytes),
+        for name, value, largest in (
+            ("--batch-rows", self.batch_rows, COUNT_MAX),
+            ("--segment-rows", self.segment_rows, COUNT_MAX),
+            ("--max-in-flight", self.in_flight_max, IN_FLIGHT_MAX),
+            ("--limit", self.limit_rows, COUNT_MAX),
+            ("--instances", self.instances, INSTANCES_MAX),
+            ("--memory", self.memory_bytes, COUNT_MAX),
         ):
-            if value is not None and value < 1:
-                raise OptionError(f"{name} is {value}; give a whole number of at least 1")
+            if value is not None and not 1 <= value <= largest:
+                raise OptionError(f"{name} is {value}; give a whole number from 1 to {largest}")
         for name, seconds in (
             ("--max-outage", self.max_outage_s),
             ("--stop-grace", self.stop_grace_s),

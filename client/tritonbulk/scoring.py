@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -17,6 +16,7 @@ from tritonbulk.assembly import (
     segment_rows_for,
 )
 from tritonbulk.bottleneck import Bottleneck, find_bottleneck
+from tritonbulk.clocks import Stopwatch
 from tritonbulk.driver import drive
 from tritonbulk.errors import StoppedError
 from tritonbulk.job.commit import OpenJob, look, open_job
@@ -105,7 +105,7 @@ async def _run_job(
     stop: asyncio.Event | None,
     ready: Servers | None,
 ) -> ScoreResult:
-    watch = _Stopwatch()
+    watch = Stopwatch()
     source = open_source(options.inputs, options.input_format, options.columns, options.where)
     contract = read_contract(options)
     standing = await asyncio.to_thread(look, store)
@@ -157,7 +157,7 @@ class _Run:
 
     options: ScoreOptions
     observer: Observer
-    watch: _Stopwatch
+    watch: Stopwatch
     servers: Servers
     endpoints: list[Endpoint]
     model: ServedModel
@@ -232,7 +232,7 @@ class _Run:
         transport: str,
         manifest: Manifest,
         before: int,
-        bottleneck: Bottleneck,
+        bottleneck: Bottleneck | None,
     ) -> ScoreResult:
         rows_scored = driven.rows_ok + driven.rows_failed
         seconds, cpu_s = self.watch.now()
@@ -263,7 +263,7 @@ class _Run:
         )
 
 
-def _unneeded(options: ScoreOptions, job: StandingJob, watch: _Stopwatch) -> ScoreResult:
+def _unneeded(options: ScoreOptions, job: StandingJob, watch: Stopwatch) -> ScoreResult:
     """Return the result of a run that found its job finished."""
     assert job.manifest is not None, "only a finished job needs no run"
     watch.pause()
@@ -293,27 +293,3 @@ def _unneeded(options: ScoreOptions, job: StandingJob, watch: _Stopwatch) -> Sco
         bottleneck=None,
         profile=options.profile,
     )
-
-
-class _Stopwatch:
-    """Wall and CPU time of this process, without the spans in which it was paused."""
-
-    def __init__(self) -> None:
-        self.wall_s = 0.0
-        self.cpu_s = 0.0
-        self.resume()
-
-    def resume(self) -> None:
-        self._wall_began_s = time.perf_counter()
-        self._cpu_began_s = time.process_time()
-
-    def now(self) -> tuple[float, float]:
-        """Return wall and CPU seconds so far; it must be running."""
-        return (
-            self.wall_s + time.perf_counter() - self._wall_began_s,
-            self.cpu_s + time.process_time() - self._cpu_began_s,
-        )
-
-    def pause(self) -> None:
-        self.wall_s += time.perf_counter() - self._wall_began_s
-        self.cpu_s += time.process_time() - self._cpu_began_s

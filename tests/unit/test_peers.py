@@ -78,8 +78,10 @@ def test_we_are_compared_with_the_fastest_of_several_and_it_is_named():
 )  # fmt: skip
 def test_a_goal_is_judged_by_its_median(value, is_cost, reached):
     limits = (1.2, 1.0) if is_cost else (1.0, 1.2)
-    goal = Goal("any", lambda runs: ([value], ""), *limits, is_cost=is_cost)
+    goal = Goal("any", lambda runs: ([value] * 5, ""), *limits, is_cost=is_cost)
     assert judge(goal, []).reached == reached
+    once = Goal("any", lambda runs: ([value], ""), *limits, is_cost=is_cost)
+    assert judge(once, []).reached == "too few rounds"
 
 
 def test_a_goal_without_runs_is_not_measured_and_one_without_limits_is_reported():

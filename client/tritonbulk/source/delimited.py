@@ -14,7 +14,6 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from tritonbulk.errors import InputError
 from tritonbulk.source.columns import measure
 from tritonbulk.source.reader import Description, Glance, InputFile, opening, reading, skip
 
@@ -41,15 +40,17 @@ def describe(file: InputFile, like: pa.Schema | None) -> Description:
         first = next(iter(blocks), None)
         # Asked for inside, since this is where a name that is not UTF-8 is found out.
         names = blocks.schema.names
-    for name, kind in zip(names, blocks.schema.types, strict=True):
-        if pa.types.is_binary(kind):
-            raise InputError(
-                f"column {name!r} in {file.name} is not UTF-8; convert the file, for example with "
-                "iconv"
-            )
+    # Arrow takes a column that is not UTF-8 for bytes. As text its bad values are found, and named
+    # by row, once they are read: a column that nobody wants is not.
+    schema = pa.schema(
+        [
+            (name, pa.string() if pa.types.is_binary(kind) else kind)
+            for name, kind in zip(names, blocks.schema.types, strict=True)
+        ]
+    )
     if first is None or not len(first):
-        return Description(blocks.schema, 0)
-    return Description(blocks.schema, None, measure(first))
+        return Description(schema, 0)
+    return Description(schema, None, measure(first))
 
 
 def read(

@@ -150,7 +150,12 @@ def _opened(file: InputFile, columns: int = 1) -> Iterator[pq.ParquetFile]:
         with opening(file):
             handle = stack.enter_context(file.filesystem.open_input_file(file.path))
             # Arrow's own reading ahead (pre_buffer) would in the end hold the whole file.
-            parquet = pq.ParquetFile(handle, buffer_size=buffer_bytes, pre_buffer=False)
+            parquet = pq.ParquetFile(
+                handle,
+                buffer_size=buffer_bytes,
+                pre_buffer=False,
+                page_checksum_verification=True,
+            )
             stack.enter_context(parquet)
         yield parquet
 

@@ -24,6 +24,9 @@ UNDERSTOOD = (
     "'text', true and false, == != < <= > >=, in (…), not in (…), is null, is not null, and, or, "
     "not, and parentheses"
 )
+SHOWN_CHARACTERS_MAX = 200
+"""Characters of a filter that an error repeats."""
+
 TEXT_CHARACTERS_MAX = 10_000
 """Characters of the longest filter."""
 
@@ -63,7 +66,10 @@ def make_filter(where: str | pc.Expression, schema: pa.Schema) -> Filter:
     try:
         nothing.filter(expression)
     except (pa.ArrowException, TypeError) as error:
-        raise OptionError(f"--where does not fit the columns: {cause(error)}") from error
+        raise OptionError(
+            f"--where does not fit the columns ({cause(error)}); compare numbers with numbers and "
+            "text with text"
+        ) from error
     used = tuple(name for name in schema.names if _needs(expression, nothing.drop_columns([name])))
     if not used:
         raise OptionError(
@@ -93,10 +99,11 @@ class _Translation:
         quoted = _QUOTED.sub(lambda m: m[1] or f"col({m[2]!r})", text.strip())
         try:
             return self._condition(ast.parse(quoted, mode="eval").body)
+        except OverflowError:
+            raise OptionError("--where has a number beyond 64 bits; give a smaller one") from None
         except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise OptionError(
-                f"--where {printable(text)!r} is not understood; {UNDERSTOOD}"
-            ) from None
+            shown = printable(text)[:SHOWN_CHARACTERS_MAX]
+            raise OptionError(f"--where {shown!r} is not understood; {UNDERSTOOD}") from None
 
     def _condition(self, node: ast.expr) -> pc.Expression:
         match node:

@@ -1,4 +1,4 @@
-"""Stage clock: adds up how long each stage of a run is busy; the figures behind a bottleneck."""
+"""Clocks of a run: how long it takes, and how long each of its stages is busy."""
 
 from __future__ import annotations
 
@@ -75,3 +75,29 @@ class StageClock:
             round_trips_s=max(self._round_trips_s - laid_out_s, 0.0),
             requests=self._requests,
         )
+
+
+class Stopwatch:
+    """Wall and CPU time of this process, without the spans in which it was paused."""
+
+    def __init__(self) -> None:
+        self.wall_s = 0.0
+        self.cpu_s = 0.0
+        self.resume()
+
+    def resume(self) -> None:
+        """Go on counting from now."""
+        self._wall_began_s = time.perf_counter()
+        self._cpu_began_s = time.process_time()
+
+    def now(self) -> tuple[float, float]:
+        """Return wall and CPU seconds so far; it must be running."""
+        return (
+            self.wall_s + time.perf_counter() - self._wall_began_s,
+            self.cpu_s + time.process_time() - self._cpu_began_s,
+        )
+
+    def pause(self) -> None:
+        """Leave out what comes until `resume`."""
+        self.wall_s += time.perf_counter() - self._wall_began_s
+        self.cpu_s += time.process_time() - self._cpu_began_s
