@@ -86,7 +86,10 @@ def test_a_goal_is_judged_by_its_median(value, is_cost, reached):
 
 def test_a_goal_without_runs_is_not_measured_and_one_without_limits_is_reported():
     assert {judge(goal, []).reached for goal in GOALS} == {"not measured"}
-    outcome = judge(Goal("any", speed("mlp", "ours", "theirs")), [run(), run(contender="theirs")])
+    outcome = judge(
+        Goal("any", speed("mlp", "ours", "theirs")),
+        [run(contender=name, number=i) for i in range(5) for name in ("ours", "theirs")],
+    )
     assert (outcome.reached, outcome.found.value) == ("reported", 1)
 
 

@@ -291,9 +291,9 @@ def test_a_filter_that_does_not_fit_is_refused_at_once(tmp_path):
     files = [write(TABLE, tmp_path / "a.parquet")]
     with pytest.raises(OptionError, match="names column 'z', but the input has id, v, s"):
         open_source(files, where="z > 1")
-    with pytest.raises(OptionError, match="does not fit the columns: No match"):
+    with pytest.raises(OptionError, match=r"does not fit the columns \(No match"):
         open_source(files, where=pc.field("z") > 1)
-    with pytest.raises(OptionError, match="does not fit the columns: Function 'greater'"):
+    with pytest.raises(OptionError, match=r"does not fit the columns \(Function 'greater'"):
         open_source(files, where="s > 1")
 
 
@@ -348,7 +348,7 @@ BROKEN = [
     ("a.csv", b"a,b\n1,2\n1,2,3\n", "Row #3: Expected 2 columns, got 3"),
     ("a.csv", b"a,b\n1," + b"x" * 2**21 + b"\n", "a row is longer than 1 MiB"),
     ("a.csv", b"a,\xff\n1,2\n", "cannot be read as CSV"),
-    ("a.csv", b"a,b\n1,\xff\n", "'b' in .*is not UTF-8"),
+    ("a.csv", b"a,b\n1,\xff\n", "'b', row 2 .*UTF8"),
     ("a.csv", "a,b\n1,2\n".encode("utf-16"), r"a\.csv"),
     ("a.csv.gz", b"not gzip", r"a\.csv\.gz cannot be read as CSV"),
     ("a.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 9999)[:60], r"a\.csv\.gz"),

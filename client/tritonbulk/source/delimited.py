@@ -84,7 +84,8 @@ def _parse_options() -> pacsv.ParseOptions:
 def _header(file: InputFile) -> list[str]:
     """Return the names in the first line."""
     with opening(file), file.open_stream() as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+        # More than the first line is decoded, and what follows may be no text.
+        text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="backslashreplace", newline="")
         try:
             names = next(csv.reader(text), None)
         except csv.Error as error:
