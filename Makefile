@@ -1,6 +1,6 @@
 # `make demo` and `make test` start from nothing: they make .venv, install, run.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo lint test test-ci bench-venv bench-peers bench-peers-quick clean
+.PHONY: help venv demo lint test test-ci test-crash-full bench-venv bench-peers bench-peers-quick clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,7 +21,14 @@ test: lint ## all but the long tests, with the real embedded Triton (under 10 mi
 	.venv/bin/pytest -m "not ci"
 
 test-ci: venv ## the long tests that belong to every change
+	@requirements/system.sh
 	.venv/bin/pytest -m ci
+
+test-crash-full: venv ## kills, faults and crashes in full numbers (about 2 hours)
+	@requirements/system.sh
+	TRITONBULK_TEST_FULL=1 TRITONBULK_TEST_SEEDS=200000 TRITONBULK_TEST_FILE_MB=2100 \
+	  .venv/bin/pytest -m 'ci or not ci' tests/crash tests/unit/test_job_simulation.py \
+	  tests/unit/test_job_model_check.py tests/unit/test_memory.py --timeout 10800
 
 bench-venv: venv
 	@.venv/bin/python -c 'import pandas' 2>/dev/null || .venv/bin/python -m pip install --quiet \

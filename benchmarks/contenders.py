@@ -19,7 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.task import Stopwatch, Task, cpu_seconds
-from benchmarks.workloads import GRPC, SHM, STREAM
+from benchmarks.workloads import DURABILITY, GRPC, SHM, STREAM
 from tritonbulk.allocator import keep_freed_memory
 
 Contender = Callable[[Task, Stopwatch], int]
@@ -29,6 +29,9 @@ def contender(name: str) -> Contender:
     """Return the contender of a name; it imports what it measures and nothing else."""
     if name in (transports := {GRPC: "unary", STREAM: "stream", SHM: "shm"}):
         return partial(import_module("benchmarks.ours").tritonbulk, transports[name])
+    if name in DURABILITY:
+        what = name.removeprefix("tritonbulk_without_")
+        return partial(import_module("benchmarks.durability").without, what)
     if name.startswith("in_process"):
         module = import_module("benchmarks.in_process")
         return partial(module.in_process, module.RUNTIMES[name])

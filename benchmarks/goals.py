@@ -136,6 +136,14 @@ GOALS = (
     Goal("accelerator_1_vs_ideal", speed_of_ideal("accelerator_1", GRPC), 0.93, 0.98),
     Goal("accelerator_4_vs_ideal", speed_of_ideal("accelerator_4", GRPC), 0.90, 0.96),
     Goal("accelerator_8_vs_ideal", speed_of_ideal("accelerator_8", GRPC), 0.85, 0.92),
+    *(
+        Goal(
+            f"{workload}_vs_{without}",
+            speed(workload, ours, f"tritonbulk_{without}"), 0.95, 0.97,
+        )
+        for workload, ours in (("durability_flights", GRPC), ("durability_embedding", SHM))
+        for without in ("without_sync", "without_checksums", "without_both")
+    ),
     Goal(
         "peak_memory_2gb_vs_50mb",
         peak_growth("memory_large", "memory_small", "tritonbulk_cli"), 1.10, 1.02, is_cost=True,

@@ -15,6 +15,7 @@ of text ``x``, or the flights' own columns. All have the row's number in ``id``.
 
 GRPC, STREAM, SHM = "tritonbulk_grpc", "tritonbulk_stream", "tritonbulk_shm"
 OURS = (GRPC, STREAM, SHM)
+DURABILITY = tuple(f"tritonbulk_without_{what}" for what in ("sync", "checksums", "both"))
 IN_PROCESS = ("in_process_1", "in_process_all", "in_process_spinning")
 
 IN_FLIGHT = 4
@@ -134,6 +135,10 @@ WORKLOADS = {
         _accelerator(1, 172_032),
         _accelerator(4, 688_128),
         _accelerator(8, 1_376_256),
+        Workload("durability_flights", "flight_delay", "flights", (9,), 1_010_328, 4096,
+                 (GRPC, *DURABILITY)),
+        Workload("durability_embedding", "embedding", "list", (384,), 131_072, 1024,
+                 (SHM, *DURABILITY), reference=SHM),
         # Files of 51 MB and of 2.15 GB.
         Workload("memory_small", "mlp", "columns", (64,), 196_608, 4096, ("tritonbulk_cli",),
                  reference="tritonbulk_cli"),

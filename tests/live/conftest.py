@@ -1,4 +1,4 @@
-"""A small repository and one real server for all live tests, and eyes for what a server leaves."""
+"""Repositories of a test's own, and eyes for what a server leaves on the machine."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
 import pytest
-from onnx import TensorProto, helper
 
+from tests.conftest import write_double_entry, write_python_entry
 from tritonbulk.server import guard
-from tritonbulk.server.embedded import EmbeddedTriton
 
 SLOW_MODEL = """
 import time
@@ -27,74 +25,19 @@ class TritonPythonModel:
     def execute(self, requests):
         return []
 """
-HALVE_MODEL = """
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def execute(self, requests):
-        tensors = [pb_utils.get_input_tensor_by_name(each, "x") for each in requests]
-        return [
-            pb_utils.InferenceResponse([pb_utils.Tensor("y", tensor.as_numpy() / 2)])
-            for tensor in tensors
-        ]
-"""
-PYTHON_CONFIG = """
-backend: "python"
-max_batch_size: 8
-input { name: "x" data_type: TYPE_FP32 dims: 4 }
-output { name: "y" data_type: TYPE_FP32 dims: 4 }
-instance_group { count: 1 kind: KIND_CPU }
-"""
-
-
-def _write_double(entry: Path, config: str | None = "instance_group { count: 1 }\n") -> Path:
-    """Write a model entry that doubles FP32 [n, 4], with a configuration or none."""
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 4]) for name in "xy"]
-    nodes = [helper.make_node("Add", ["x", "x"], ["y"])]
-    graph = helper.make_graph(nodes, "double", ends[:1], ends[1:])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    (entry / "1").mkdir(parents=True)
-    onnx.save(model, str(entry / "1" / "model.onnx"))
-    if config is not None:
-        (entry / "config.pbtxt").write_text(config)
-    return entry
-
-
-def _write_python(entry: Path, code: str, config: str = PYTHON_CONFIG) -> Path:
-    """Write a model entry of Triton's own Python backend."""
-    (entry / "1").mkdir(parents=True)
-    (entry / "1" / "model.py").write_text(code)
-    (entry / "config.pbtxt").write_text(config)
-    return entry
-
-
-@pytest.fixture(scope="session")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository with `double` (ONNX, no more config than one instance) and `halve` (Python)."""
-    folder = tmp_path_factory.mktemp("repository")
-    _write_double(folder / "double")
-    _write_python(folder / "halve", HALVE_MODEL)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def triton(repository: Path) -> Iterator[EmbeddedTriton]:
-    """One server for the whole session, on `repository`; nobody may break it."""
-    with EmbeddedTriton(repository, http=True, stop_deadline_s=0) as server:
-        yield server
 
 
 @pytest.fixture
 def double_repository(tmp_path: Path) -> Path:
     """A repository of the test's own, with `double` in it."""
-    _write_double(tmp_path / "models" / "double")
+    write_double_entry(tmp_path / "models" / "double")
     return tmp_path / "models"
 
 
 @pytest.fixture
 def slow_repository(tmp_path: Path) -> Path:
     """A repository whose one model takes a minute to load."""
-    _write_python(tmp_path / "slow" / "slow", SLOW_MODEL)
+    write_python_entry(tmp_path / "slow" / "slow", SLOW_MODEL)
     return tmp_path / "slow"
 
 
@@ -198,15 +141,3 @@ def start_owner(traces: Traces) -> Iterator[Callable[[Path], subprocess.Popen[st
     for owner in owners:
         owner.kill()
         owner.communicate()
-
-
-@pytest.fixture
-def write_double() -> Callable[..., Path]:
-    """Give `_write_double`."""
-    return _write_double
-
-
-@pytest.fixture(scope="session")
-def write_python() -> Callable[..., Path]:
-    """Give `_write_python`."""
-    return _write_python

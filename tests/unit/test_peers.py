@@ -18,7 +18,7 @@ from benchmarks.agreement import disagreement
 from benchmarks.figures import Run, estimate, fastest, latest, paired, runs_of
 from benchmarks.goals import GOALS, Goal, judge, peak_growth, speed, speed_of_ideal
 from benchmarks.task import Task
-from benchmarks.workloads import GRPC, OURS, QUICK, SHM, WORKLOADS, scaled_rows
+from benchmarks.workloads import DURABILITY, GRPC, OURS, QUICK, SHM, WORKLOADS, scaled_rows
 
 
 def run(workload="mlp", contender="ours", number=0, rate=1000.0, peak_mb=100.0):
@@ -180,6 +180,7 @@ def test_runs_that_are_kept_are_found_again_without_the_one_that_was_cut_short(t
         ("image", (GRPC, SHM, "careful_aio", "in_process_1")),
         ("embedding_in_memory", (*OURS, "careful_aio", "in_process_1", "in_process_sessions")),
         ("accelerator_4", (GRPC, "careful_aio")),
+        ("durability_embedding", (SHM, *DURABILITY)),
         ("memory_small", ("tritonbulk_cli",)),
     ],
 )

@@ -1,0 +1,95 @@
+"""The demo killed ten times in a row, and its scoring into an object store: as if undisturbed."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.crash import jobs
+from tests.crash.conftest import IS_FULL
+from tests.crash.forks import PROJECT
+from tests.crash.object_faults import BUCKET, faulty_server
+from tritonbulk.job.stores.object import ObjectStore
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.ci,
+    pytest.mark.timeout(3600),
+    pytest.mark.skipif(not IS_FULL, reason="takes minutes; make test-crash-full runs it"),
+]
+
+KILLS = 10
+DEMO = (sys.executable, str(PROJECT / "examples" / "flights" / "demo.py"))
+RUN_S_MAX = 300
+
+
+def run_to_the_end(words, folder, environment=None):
+    """Run a command to its end; return the seconds that it took."""
+    began = time.monotonic()
+    done = subprocess.run(
+        words, cwd=folder, env={**os.environ, **(environment or {})}, capture_output=True,
+        text=True, timeout=RUN_S_MAX, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return time.monotonic() - began
+
+
+def kill_at_random(words, folder, dice, between_s, environment=None):
+    """Start a command and kill it and all that it started at a moment of chance."""
+    process = subprocess.Popen(
+        words, cwd=folder, env={**os.environ, **(environment or {})}, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    time.sleep(dice.uniform(*between_s))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_the_demo_killed_ten_times_ends_as_an_undisturbed_one(folder, tally):
+    dice, out = random.Random(8), folder / "scored"
+    run_to_the_end(DEMO, folder)
+    clean_s = run_to_the_end(DEMO, folder)
+    clean = jobs.digests(out)
+    shutil.rmtree(out)
+    for _ in range(KILLS):
+        kill_at_random(DEMO, folder, dice, (0.2 * clean_s, 0.8 * clean_s))
+        assert not out.exists() or not jobs.faults(out)
+        tally("P1: kills of the demo")
+    run_to_the_end(DEMO, folder)
+    assert jobs.digests(out) == clean
+
+
+def test_the_demos_scoring_into_an_object_store_killed_ten_times(folder, tally, monkeypatch):
+    dice = random.Random(9)
+    run_to_the_end(DEMO, folder)
+    with faulty_server() as server:
+        environment = {
+            "AWS_ENDPOINT_URL": server.endpoint,
+            "AWS_ACCESS_KEY_ID": "canary-key",
+            "AWS_SECRET_ACCESS_KEY": "canary-secret",
+            "AWS_REGION": "us-east-1",
+        }
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        names = ("clean", "killed")
+        clean, killed = (
+            (
+                *(sys.executable, "-m", "tritonbulk.cli.main", "score", "data/flights.parquet"),
+                *("--model", "flight_delay", "--out", f"s3://{BUCKET}/{name}"),
+                *("--segment-rows", "8192"),
+            )
+            for name in names
+        )
+        clean_s = run_to_the_end(clean, folder, environment)
+        for _ in range(KILLS):
+            kill_at_random(killed, folder, dice, (0.4 * clean_s, clean_s), environment)
+            assert not jobs.faults(ObjectStore(f"s3://{BUCKET}/killed"))
+            tally("P1: kills of scoring into an object store")
+        run_to_the_end(killed, folder, environment)
+        digests = [jobs.digests(ObjectStore(f"s3://{BUCKET}/{name}")) for name in names]
+    assert digests[0] == digests[1]

@@ -1,0 +1,143 @@
+"""Killed at any moment, any number of times: every row once, in order, the bytes of a clean run.
+
+The runs are the real command line against the real server, which stays up. A kill strikes at the
+N-th system call, or at a moment of chance.
+"""
+
+import random
+import shutil
+import signal
+import time
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.dataset as ds
+import pytest
+
+from tests.crash import jobs, strace
+
+pytestmark = [pytest.mark.live, pytest.mark.ci, pytest.mark.timeout(3600)]
+
+MORE_KILLS_MAX = 2
+KILLS_MAX = 20
+
+
+@pytest.fixture(scope="module")
+def calls(job, forks, clean, tmp_path_factory):
+    """How often the busiest thread of a run makes each call."""
+    if why := strace.missing():
+        pytest.skip(f"kills at system calls: {why}")
+    folder = tmp_path_factory.mktemp("calls")
+    run = forks.start(job.words(folder / "out"), folder, stop_at=folder / "out")
+    assert run.until_stopped()
+    counted = strace.count_calls(run, folder / "calls")
+    assert run.wait() == 0, run.said
+    assert {"openat", "write", "fsync", "mkdir", "sendmsg"} <= counted.keys()
+    return counted
+
+
+def kill_and_go_on(job, forks, folder, point, dice, bug=""):
+    """Kill a run at a call, perhaps later ones too, and go on; return what is wrong then."""
+    out = folder / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    run = forks.start(job.words(out), folder, stop_at=out, bug=bug)
+    assert run.until_stopped(), run.said
+    strace.inject(run, point[0], point[1], "signal=SIGKILL")
+    code = run.wait()
+    assert code in (0, -signal.SIGKILL), run.said
+    found = jobs.faults(out) if out.exists() else []
+    for _ in range(dice.randint(0, MORE_KILLS_MAX)):
+        run = forks.start(job.words(out), folder)
+        time.sleep(dice.uniform(0, 0.3))
+        run.send(signal.SIGKILL)
+        run.wait()
+        found += jobs.faults(out) if out.exists() else []
+    run = forks.start(job.words(out), folder)
+    if run.wait() != 0:
+        found.append(run.said)
+    return found
+
+
+def test_a_run_killed_at_any_call_is_gone_on_with(
+    job, forks, clean, calls, folder, tally, cases
+):
+    dice = random.Random(1)
+    points = [(call, number) for call, most in calls.items() for number in range(1, most + 1)]
+    wanted = cases(60, 1000)
+    # Every call at least once; again with other later kills where there are fewer points.
+    first = [(call, dice.randint(1, most)) for call, most in calls.items()]
+    rest = random.sample(points, len(points)) * (wanted // len(points) + 1)
+    for point in (first + rest)[:wanted]:
+        found = kill_and_go_on(job, forks, folder, point, dice)
+        assert not found, (point, found)
+        assert jobs.digests(folder / "out") == clean, point
+        tally("P1, P2: killed at a system call")
+
+
+@pytest.mark.parametrize("bug", ["parts are written in place", "the manifest is early"])
+def test_a_bug_is_found_by_kills_at_calls(bug, job, forks, clean, calls, folder, tally):
+    call = "write" if "place" in bug else "fsync"
+    for number in range(2, 40):
+        found = kill_and_go_on(job, forks, folder, (call, number), random.Random(0), bug)
+        if found or jobs.digests(folder / "out") != clean:
+            tally(f"P1: seeded bug found: {bug}")
+            return
+    raise AssertionError("the bug was not found")
+
+
+def test_jobs_killed_at_random_moments_end_as_undisturbed_ones(
+    job, forks, clean, clean_s, folder, tally, cases
+):
+    dice = random.Random(2)
+    for number in range(cases(5, 100)):
+        out = folder / f"out-{number}"
+        for _ in range(dice.randint(5, KILLS_MAX)):
+            run = forks.start(job.words(out), folder)
+            time.sleep(dice.uniform(0, clean_s))
+            run.send(signal.SIGKILL)
+            run.wait()
+            assert not out.exists() or not jobs.faults(out)
+            tally("P1: kills at random moments")
+        run = forks.start(job.words(out), folder)
+        assert run.wait() == 0, run.said
+        assert jobs.digests(out) == clean
+        shutil.rmtree(out)
+        tally("P1, P2: jobs killed at random moments")
+
+
+def predictions(out):
+    return np.array(ds.dataset(out).to_table()["y"].to_pylist())
+
+
+@pytest.mark.parametrize("batch_rows", [256, 32])
+def test_a_model_that_varies_with_its_batch_varies_no_more_when_killed(
+    batch_rows, job, forks, clean_s, folder, tally
+):
+    job, dice = replace(job, model="varying"), random.Random(10)
+    words = {name: job.words(folder / name, "--batch-rows", str(batch_rows))
+             for name in ("clean", "killed")}  # fmt: skip
+    run = forks.start(words["clean"], folder)
+    assert run.wait() == 0, run.said
+    for _ in range(5):
+        run = forks.start(words["killed"], folder)
+        time.sleep(dice.uniform(0.3, 1) * clean_s)
+        run.send(signal.SIGKILL)
+        run.wait()
+        assert not (folder / "killed").exists() or not jobs.faults(folder / "killed")
+    run = forks.start(words["killed"], folder)
+    assert run.wait() == 0, run.said
+    if batch_rows == 256:
+        # Requests of as many rows as the model takes at once share their batch with nobody.
+        assert jobs.digests(folder / "killed") == jobs.digests(folder / "clean")
+    # Largest against smallest batch, 256 rows and 1: what the model itself varies by.
+    variance = 2e-5 * 4 * jobs.ROWS
+    difference = np.abs(predictions(folder / "killed") - predictions(folder / "clean"))
+    assert difference.max() <= variance
+    tally(f"P2: a batch-variant model, {batch_rows} rows a request")
+
+
+def test_parts_that_differ_from_run_to_run_are_found(job, forks, clean, folder, tally):
+    run = forks.start(job.words(folder / "out"), folder, bug="parts tell the time")
+    run.wait()
+    assert jobs.digests(folder / "out") != clean
+    tally("P2: seeded bug found: parts tell the time")

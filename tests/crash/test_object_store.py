@@ -1,0 +1,179 @@
+"""Object stores that lose replies, refuse and cut short; two writers; processes that die."""
+
+import random
+import threading
+
+import pytest
+
+from tests.crash import jobs
+from tests.crash.object_faults import BUCKET, faulty_server
+from tritonbulk.errors import DamagedError, OutputError, SinkError
+from tritonbulk.job import commit as commit_module
+from tritonbulk.job.commit import look, open_job
+from tritonbulk.job.protocol import Put, StandingJob
+from tritonbulk.job.spec import InputIdentity, JobSpec, ModelIdentity
+from tritonbulk.job.statement import PartStatement, read_part
+from tritonbulk.job.stores import object as object_module
+from tritonbulk.job.stores.object import ObjectStore
+
+pytestmark = [pytest.mark.ci, pytest.mark.timeout(7200)]
+
+STARTS_MAX = 60
+
+
+@pytest.fixture(scope="module")
+def server():
+    pytest.importorskip("moto")
+    with faulty_server() as faulty:
+        yield faulty
+
+
+@pytest.fixture(autouse=True)
+def quick(server, monkeypatch):
+    """The protocol's own answers to faults are what is tested; the library's come in one of six."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": server.endpoint,
+        "AWS_ACCESS_KEY_ID": "canary-key",
+        "AWS_SECRET_ACCESS_KEY": "canary-secret",
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(object_module, "RETRIES", 0)
+    server.share, server.dice = 0.0, random.Random(0)
+
+
+class KilledError(BaseException):
+    pass
+
+
+class Mortal(ObjectStore):
+    """A store whose process dies before or after some puts."""
+
+    dice: random.Random
+    kills = 0
+
+    def create(self, name, data):
+        if self.kills and self.dice.random() < 0.3:
+            self.kills -= 1
+            if self.dice.random() < 0.5:
+                super().create(name, data)
+            raise KilledError
+        return super().create(name, data)
+
+
+class Schedule:
+    """One job under one seed."""
+
+    def __init__(self, server, seed):
+        self.server, self.seed = server, seed
+        dice = random.Random(seed)
+        self.segments, self.writers = dice.randint(1, 3), dice.choice([1, 1, 2])
+        self.kills, self.share = dice.choice([0, 0, 1, 2]), dice.choice([0.05, 0.15, 0.3])
+        self.dice = dice
+        self.uri = f"s3://{BUCKET}/{seed}-{dice.randrange(10**9)}"
+        self.spec = JobSpec(
+            inputs=(InputIdentity("in", 1, rows=self.segments),),
+            input_format="parquet", columns=(), where=None, limit_rows=None, segment_rows=1,
+            batch_rows=1, model=ModelIdentity("m", "1", "", ""), tensors={}, output=(),
+            encoding="parquet-1", vectors="list",
+        )  # fmt: skip
+
+    def process(self, dice):
+        """Run one process; return whether it finished."""
+        store = Mortal(self.uri)
+        store.dice, store.kills = dice, self.kills
+        self.kills = 0
+        pauses = []
+
+        def sleep(seconds):
+            pauses.append(seconds)
+            assert len(pauses) < 200, "a run waits within limits"
+
+        try:
+            job = open_job(store, self.spec, look(store, sleep), lambda _: None, sleep=sleep)
+            if isinstance(job, StandingJob):
+                return True
+            for at in range(self.segments):
+                if at not in job.parts:
+                    wanted = PartStatement(self.spec.fingerprint, at, 0, at, at + 1, 1, 0, 0)
+                    job.commit(wanted, b"row %d " % at + wanted.to_text().encode() * 1 + b" end")
+            job.finish()
+        except (KilledError, SinkError):
+            return False
+        return True
+
+    def run(self):
+        """Start processes until one says that it finished, then return what is wrong."""
+        self.server.dice, self.server.share = random.Random(self.seed), self.share
+        failures = []
+
+        def work(dice):
+            try:
+                for _ in range(STARTS_MAX):
+                    if self.process(dice):
+                        return
+                failures.append("never finished")
+            except (AssertionError, DamagedError, OutputError, KeyError) as error:
+                failures.append(repr(error))
+
+        threads = [
+            threading.Thread(target=work, args=(random.Random(self.dice.random()),))
+            for _ in range(self.writers)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.server.share = 0.0
+        return failures or self.faults()
+
+    def faults(self):
+        store = ObjectStore(self.uri)
+        names = [name for name in store.names("") if name.startswith("part-")]
+        if names != [f"part-{at:08d}.parquet" for at in range(self.segments)]:
+            return [f"parts {names}"]
+        standing = look(store)
+        if standing.jobs[0].manifest is None:
+            return ["there is no manifest"]
+        digests = jobs.digests(store)
+        return [
+            f"{entry['name']} is not as listed"
+            for entry in standing.jobs[0].manifest.parts
+            if digests[entry["name"]] != entry["sha256"]
+            or read_part(store.read(entry["name"])).segment != entry["segment"]
+        ]
+
+
+def test_every_schedule_of_faults_ends_with_every_part_once(server, tally, cases, monkeypatch):
+    for seed in range(cases(300, 10_000)):
+        monkeypatch.setattr(object_module, "RETRIES", 2 if seed % 50 == 0 else 0)
+        assert not (found := Schedule(server, seed).run()), (seed, found)
+        tally("P10: schedules of an object store's faults")
+    assert set(server.done) == {"503", "409", "lost request", "lost reply", "cut short"}
+    for fault, count in server.done.items():
+        tally(f"P10: faults: {fault}", count)
+
+
+def overwriting(self, name, data):
+    """A bug: puts are unconditional, and what they hold differs from one to the next."""
+    self._obstore.put(self._store, name, data + b"%d" % id(data), mode="overwrite")
+    return Put.CREATED
+
+
+def own_bytes(store, name, data, judge, sleep):
+    """A bug: what was sent is taken for what stands there."""
+    store.create(name, data)
+    return judge(data)
+
+
+BUGS = {
+    "puts overwrite": (ObjectStore, "create", overwriting),
+    "what was sent is taken for what stands there": (commit_module, "_settle", own_bytes),
+}
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_bug_of_the_protocol_is_found(bug, server, tally, monkeypatch):
+    monkeypatch.setattr(*BUGS[bug])
+    assert any(Schedule(server, seed).run() for seed in range(60))
+    tally(f"P10: seeded bug found: {bug}")
