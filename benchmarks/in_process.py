@@ -16,6 +16,7 @@ import pyarrow as pa
 from benchmarks.entries import FLIGHT_DELAY, model_file
 from benchmarks.task import Stopwatch, Task
 from benchmarks.tritonclients import Tensor, dense, payloads_of
+from tritonbulk.clocks import COMMITTERS
 from tritonbulk.codec import Predictions, RequestEncoder
 from tritonbulk.contract import (
     Contract,
@@ -112,7 +113,12 @@ def _file_to_file(
     segment_rows = segment_rows_auto(source.row_bytes(names) + row_bytes(outputs))
     segments = source.read(segment_rows, names)
     rows = 0
-    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+    with (
+        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(1) as writer,
+        ThreadPoolExecutor(COMMITTERS) as committers,
+    ):
+        commits = []
         ahead, writing = reader.submit(next, segments, None), None
         while (read := ahead.result()) is not None:
             segment, batch = read
@@ -121,11 +127,13 @@ def _file_to_file(
             for begin, values in take(batch):
                 done.put(begin, run(session, values))
             if writing is not None:
-                writing.result()
+                commits.append(committers.submit(writing.result()))
             writing = writer.submit(write, segment, batch, done)
             rows += segment.rows
         if writing is not None:
-            writing.result()
+            commits.append(committers.submit(writing.result()))
+        for commit in commits:
+            commit.result()
     return rows
 
 

@@ -32,7 +32,7 @@ def make_pipeline(
     segments: Iterator[tuple[Segment, pa.RecordBatch]],
     model: ServedModel,
     plan: Plan,
-    write: Callable[[Segment, pa.RecordBatch, Predictions], object],
+    write: Callable[[Segment, pa.RecordBatch, Predictions], Callable[[], object]],
     confirm: Callable[[], Awaitable[None]],
 ) -> Pipeline:
     """Return the pipeline that scores ``segments`` of ``source`` by ``plan``.

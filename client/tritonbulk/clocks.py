@@ -11,6 +11,10 @@ from tritonbulk.bottleneck import StageSeconds
 
 TimedStage = Literal["read", "encode", "decode", "write"]
 
+COMMITTERS = 2
+"""Threads that commit parts while another makes the next: a disk's sync, an object store's answer
+are waited for meanwhile."""
+
 
 class StageClock:
     """Times one run, from its making on; made and asked in the thread of the event loop.
@@ -19,10 +23,11 @@ class StageClock:
     """
 
     def __init__(self) -> None:
-        # Every stage is timed by one thread alone, so the sums need no lock.
+        # Every sum is added to by one thread alone, so none needs a lock.
         self._busy_s: dict[TimedStage, float] = dict.fromkeys(
             ("read", "encode", "decode", "write"), 0.0
         )
+        self._commit_s = 0.0
         self._round_trips_s = 0.0
         self._requests = 0
         self._under_way = 0
@@ -39,6 +44,10 @@ class StageClock:
             yield
         finally:
             self._busy_s[stage] += time.perf_counter() - began_s
+
+    def committed(self, seconds: float) -> None:
+        """Count one commit, of which `COMMITTERS` may go on at the same time."""
+        self._commit_s += seconds / COMMITTERS
 
     @contextlib.contextmanager
     def round_trip(self) -> Iterator[None]:
@@ -70,7 +79,7 @@ class StageClock:
             encode_s=self._busy_s["encode"] + laid_out_s,
             decode_s=self._busy_s["decode"],
             loop_s=time.thread_time() - self._began_cpu_s,
-            write_s=self._busy_s["write"],
+            write_s=max(self._busy_s["write"], self._commit_s),
             under_way_s=self._under_way_s,
             round_trips_s=max(self._round_trips_s - laid_out_s, 0.0),
             requests=self._requests,

@@ -1,13 +1,14 @@
 """Driver: the only module with tasks, the clock and deadlines.
 
 It carries out what `Dispatch` decides: reads segments ahead in one thread, sends requests as tasks,
-puts checked answers in place, and writes complete segments in another thread. One loop owns all
-state; tasks and threads only report to it.
+puts checked answers in place, makes parts of complete segments in another thread and commits them
+in a few more. One loop owns all state; tasks and threads only report to it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tritonbulk.clocks import StageClock
+from tritonbulk.clocks import COMMITTERS, StageClock
 from tritonbulk.codec import Answer, EncodableRows, Predictions, Reply
 from tritonbulk.dispatch import (
     Abort,
@@ -204,6 +205,10 @@ class _Driver:
         self._stages = StageClock()
         self._laid_out_s = self._lay_out_s()
         self._dispatch = Dispatch(limits, window, len(transports))
+        # Their threads start with their first work.
+        self._reader = ThreadPoolExecutor(1, "tritonbulk-read")
+        self._writer = ThreadPoolExecutor(1, "tritonbulk-write")
+        self._committers = ThreadPoolExecutor(COMMITTERS, "tritonbulk-commit")
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._open: dict[int, _Open] = {}
         self._reading = False
@@ -219,21 +224,18 @@ class _Driver:
         self._events.put_nowait(_StopAsked(self._clock() + grace_s))
 
     async def run(self) -> Driven:
-        with (
-            ThreadPoolExecutor(1, "tritonbulk-read") as reader,
-            ThreadPoolExecutor(1, "tritonbulk-write") as writer,
-        ):
+        with self._reader, self._writer, self._committers:
             while not (self._exhausted and not self._open):
                 if self._stop_s is not None and self._clock() >= self._stop_s:
                     await self._drop()
                     break
                 if self._may_read():
                     self._reading = True
-                    self._report(self._read, reader)
-                self._carry_out(self._dispatch.step(self._clock()), writer)
+                    self._report(self._read)
+                self._carry_out(self._dispatch.step(self._clock()))
                 event = await self._next_event()
                 if event is not None:
-                    self._handle(event, writer)
+                    self._handle(event)
         done = self._dispatch
         return Driven(
             done.rows_ok,
@@ -272,7 +274,7 @@ class _Driver:
         except TimeoutError:
             return None
 
-    def _handle(self, event: _Event, writer: ThreadPoolExecutor) -> None:
+    def _handle(self, event: _Event) -> None:
         match event:
             case _Read(None):
                 self._reading, self._exhausted, self._cut_short = False, True, False
@@ -283,26 +285,26 @@ class _Driver:
                 self._exhausted, self._stop_s = True, by_s
             case _Read((segment, rows)):
                 self._reading = False
-                self._take_on(segment, rows, writer)
+                self._take_on(segment, rows)
             case _Answered(request_id, batch, answers, reply):
                 with self._stages.busy("decode"):
                     self._open[batch.segment].predictions.put(batch.row_begin, answers)
                 reply.release()
                 self._dispatch.succeeded(request_id, self._clock())
-                self._settle(batch.segment, writer)
+                self._settle(batch.segment)
             case _Failed(request_id, failure):
-                self._carry_out(self._dispatch.failed(request_id, failure, self._clock()), writer)
+                self._carry_out(self._dispatch.failed(request_id, failure, self._clock()))
             case _Written(segment_index):
                 del self._open[segment_index]
 
-    def _take_on(self, segment: Segment, rows: pa.RecordBatch, writer: ThreadPoolExecutor) -> None:
+    def _take_on(self, segment: Segment, rows: pa.RecordBatch) -> None:
         predictions = Predictions(segment.rows, self._pipeline.outputs, self._pipeline.names)
         size_bytes = rows.nbytes + segment.rows * self._pipeline.row_bytes_out
         encodable = self._pipeline.encoder.prepare(rows)
         self._open[segment.index] = _Open(segment, encodable, predictions, size_bytes)
         self._rows_filtered += segment.rows_filtered
         if not segment.rows:
-            self._settle(segment.index, writer)
+            self._settle(segment.index)
             return
         fed_bytes = rows.select(self._pipeline.fed).nbytes // segment.rows
         self._dispatch.add(
@@ -310,7 +312,7 @@ class _Driver:
             fed_bytes + self._pipeline.row_bytes_out,
         )
 
-    def _carry_out(self, actions: Sequence[Action], writer: ThreadPoolExecutor) -> None:
+    def _carry_out(self, actions: Sequence[Action]) -> None:
         for action in actions:
             match action:
                 case Send():
@@ -319,15 +321,15 @@ class _Driver:
                     self._open[batch.segment].predictions.fail(
                         batch.row_begin, batch.rows, failure.code, failure.text
                     )
-                    self._settle(batch.segment, writer)
+                    self._settle(batch.segment)
                 case Abort(error):
                     raise error
 
-    def _settle(self, index: int, writer: ThreadPoolExecutor) -> None:
+    def _settle(self, index: int) -> None:
         """Report progress after some rows of a segment were settled; write it if all were."""
         self._observe(self._dispatch.rows_ok, self._dispatch.rows_failed)
         if self._open[index].predictions.complete:
-            self._report(self._write, self._open[index], writer)
+            self._report(self._write, self._open[index])
 
     def _report(self, work: Callable[..., Awaitable[_Event]], *given: object) -> None:
         """Run ``work`` as a task whose result becomes an event."""
@@ -339,20 +341,27 @@ class _Driver:
         self._works.add(task)
         task.add_done_callback(self._works.discard)
 
-    async def _read(self, reader: ThreadPoolExecutor) -> _Event:
+    async def _read(self) -> _Event:
         def read() -> tuple[Segment, pa.RecordBatch] | None:
             with self._stages.busy("read"):
                 return next(self._pipeline.segments, None)
 
-        return _Read(await asyncio.get_running_loop().run_in_executor(reader, read))
+        return _Read(await asyncio.get_running_loop().run_in_executor(self._reader, read))
 
-    async def _write(self, done: _Open, writer: ThreadPoolExecutor) -> _Event:
-        def write() -> None:
+    async def _write(self, done: _Open) -> _Event:
+        def write() -> Callable[[], object]:
             with self._stages.busy("write"):
-                self._pipeline.write(done.segment, done.encodable.rows, done.predictions)
+                return self._pipeline.write(done.segment, done.encodable.rows, done.predictions)
 
+        def timed_commit() -> float:
+            began_s = time.perf_counter()
+            commit()
+            return time.perf_counter() - began_s
+
+        loop = asyncio.get_running_loop()
+        commit = await loop.run_in_executor(self._writer, write)
         await self._pipeline.confirm()
-        await asyncio.get_running_loop().run_in_executor(writer, write)
+        self._stages.committed(await loop.run_in_executor(self._committers, timed_commit))
         return _Written(done.segment.index)
 
     async def _attempt(self, send: Send) -> _Event:

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -180,10 +181,15 @@ def missing_segments(
 
 def part_writer(
     job: OpenJob, keep: Sequence[str]
-) -> Callable[[Segment, pa.RecordBatch, Predictions], StoredPart]:
-    """Return what commits one complete segment to a job; see `OpenJob.commit` for its errors."""
+) -> Callable[[Segment, pa.RecordBatch, Predictions], Callable[[], StoredPart]]:
+    """Return what makes the part of one complete segment, and in turn returns what commits it.
 
-    def write(segment: Segment, rows: pa.RecordBatch, predictions: Predictions) -> StoredPart:
+    See `OpenJob.commit` for the errors of the latter.
+    """
+
+    def write(
+        segment: Segment, rows: pa.RecordBatch, predictions: Predictions
+    ) -> Callable[[], StoredPart]:
         statement = PartStatement(
             fingerprint=job.file.fingerprint,
             segment=segment.index,
@@ -198,7 +204,7 @@ def part_writer(
         file = io.BytesIO()
         table = part_table(kept, predictions, job.file.spec["vectors"], footer)
         encode_part(table, file, job.file.out_format, keep)
-        return job.commit(statement, file.getvalue())
+        return partial(job.commit, statement, file.getvalue())
 
     return write
 
@@ -207,11 +213,12 @@ def write_empty(job: OpenJob, source: Source, plan: Plan) -> None:
     """Commit one part without rows, so that whoever reads the output finds its columns."""
     kept = pa.schema([source.schema.field(name) for name in plan.keep])
     write = part_writer(job, plan.keep)
-    write(
+    commit = write(
         Segment(job.file.segment_begin, 0, 0, 0),
         pa.RecordBatch.from_pylist([], kept),
         Predictions(0, plan.outputs, plan.names),
     )
+    commit()
 
 
 def record_run(store: Store, figures: Mapping[str, Any]) -> None:

@@ -28,8 +28,10 @@ class Pipeline:
         batch_rows: rows a request.
         row_bytes_out: bytes in memory of one row of predictions.
         confirm: raises if the servers no longer serve the model that was planned for; awaited
-            after a segment's last answer, before it is written.
-        write: commits one complete segment; called in a thread, one call at a time.
+            after a segment's last answer, before its part is committed.
+        write: makes the part of one complete segment, and returns what commits it; called in a
+            thread, one call at a time. What it returns is called in threads of their own, several
+            at a time, since a store may take its time.
     """
 
     segments: Iterator[tuple[Segment, pa.RecordBatch]]
@@ -42,7 +44,7 @@ class Pipeline:
     batch_rows: int
     row_bytes_out: int
     confirm: Callable[[], Awaitable[None]]
-    write: Callable[[Segment, pa.RecordBatch, Predictions], object]
+    write: Callable[[Segment, pa.RecordBatch, Predictions], Callable[[], object]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,9 +53,14 @@ class Run:
             yield Segment(self.read - 1, 0, begin, len(column)), pa.record_batch({"x": column})
 
     def write(self, segment, rows, predictions):
-        self.open_seen.append(self.read - len(self.parts))
-        assert segment.index not in self.parts, "a segment is written once"
-        self.parts[segment.index] = [array.to_pylist() for _, array in predictions.to_columns()]
+        columns = [array.to_pylist() for _, array in predictions.to_columns()]
+
+        def commit():
+            self.open_seen.append(self.read - len(self.parts))
+            assert segment.index not in self.parts, "a segment is committed once"
+            self.parts[segment.index] = columns
+
+        return commit
 
     async def confirm(self):
         self.confirmed += 1
@@ -270,10 +275,15 @@ def test_a_run_that_is_asked_to_stop_finishes_what_it_has_read():
     run, stop = Run(rows=5000), asyncio.Event()
     write = run.write
 
-    def write_and_stop(segment, rows, predictions):
-        write(segment, rows, predictions)
-        if len(run.parts) == 3:
-            run.loop.call_soon_threadsafe(stop.set)
+    def write_and_stop(*given):
+        commit = write(*given)
+
+        def commit_and_stop():
+            commit()
+            if len(run.parts) == 3:
+                run.loop.call_soon_threadsafe(stop.set)
+
+        return commit_and_stop
 
     run.write = write_and_stop
     done = run.drive(ScriptedTransport(double), stop=stop, stop_grace_s=60.0)

@@ -1,6 +1,7 @@
 """What a job's objects hold, and what is decided from them: pure."""
 
 import contextlib
+import hashlib
 import json
 from dataclasses import replace
 
@@ -184,7 +185,8 @@ def flips(data):
 
 def test_a_flipped_bit_anywhere_in_a_part_is_found():
     wanted = statements()[1]
-    whole = seal(b"PAR1 rows rows" + wanted.to_text().encode() + b"footer PAR1")
+    whole, sha256 = seal(b"PAR1 rows rows" + wanted.to_text().encode() + b"footer PAR1")
+    assert sha256 == hashlib.sha256(whole).hexdigest()
     assert read_part(whole) == wanted
     missed = 0
     for damaged in flips(whole):
@@ -199,7 +201,7 @@ def test_a_flipped_bit_anywhere_in_a_part_is_found():
 def test_rows_that_look_like_a_statement_do_not_deceive():
     wanted = statements()[1]
     bait = statements()[2].to_text().encode()
-    assert read_part(seal(bait + wanted.to_text().encode() + b"PAR1")) == wanted
+    assert read_part(seal(bait + wanted.to_text().encode() + b"PAR1")[0]) == wanted
     with pytest.raises(DamagedError, match="no statement"):
         read_part(b"PAR1")
 

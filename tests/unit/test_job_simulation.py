@@ -200,7 +200,7 @@ def test_a_part_that_appeared_and_is_not_the_one_wanted_is_never_adopted(change)
     mine = spec(2)
     job = open_job(store, mine, look(store), lambda _: None)
     wanted = PartStatement(mine.fingerprint, 0, 0, 0, 1, 1, 0, 0)
-    theirs = seal(replace(wanted, **change).to_text().encode())
+    theirs = seal(replace(wanted, **change).to_text().encode())[0]
     store.objects["part-00000000.parquet"] = theirs
     with pytest.raises(OutputError, match="a part of another job"):
         job.commit(wanted, wanted.to_text().encode())
@@ -214,7 +214,7 @@ def test_a_part_that_a_rival_made_first_is_adopted_with_its_failed_rows():
     job = open_job(store, mine, look(store), lambda _: None)
     wanted = PartStatement(mine.fingerprint, 0, 0, 0, 1, 1, 0, 0)
     theirs = replace(wanted, rows_failed=1)
-    store.objects["part-00000000.parquet"] = seal(theirs.to_text().encode())
+    store.objects["part-00000000.parquet"] = seal(theirs.to_text().encode())[0]
     assert job.commit(wanted, wanted.to_text().encode()).statement == theirs
     assert job.finish()[0].rows_failed == 1
 

@@ -69,11 +69,13 @@ class OpenJob:
             DamagedError: a damaged one does; a retry sets it aside.
             SinkError: it could not be written; a retry helps once the cause is gone.
         """
-        name, data = self.file.part_name(wanted.segment), seal(unsealed)
+        name = self.file.part_name(wanted.segment)
+        data, sha256 = seal(unsealed)
 
         def judge(found: bytes) -> StoredPart:
-            # Equal bytes need no second look at the seal.
-            stands = wanted if found == data else _read_part(self.store, name, found)
+            if found == data:  # then neither its seal nor its digest can be another
+                return StoredPart(name, wanted, len(found), sha256)
+            stands = _read_part(self.store, name, found)
             if not adopts(stands, wanted):
                 raise OutputError(
                     f"{self.store.name}/{name} is a part of another job; only one job may write "

@@ -63,15 +63,22 @@ def part_number(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def seal(data: bytes) -> bytes:
-    """Return the bytes of a file with the statement in it sealed.
+def seal(data: bytes) -> tuple[bytes, str]:
+    """Return the bytes of a file with the statement in it sealed, and their own hex SHA-256.
 
     Raises:
         ValueError: there is no statement.
     """
     begin, _ = _seal_span(data)
-    digest = hashlib.sha256(data).hexdigest().encode()
-    return b"".join((memoryview(data)[:begin], digest, memoryview(data)[begin + 64 :]))
+    view = memoryview(data)
+    # What stands before the seal is hashed once for both: it is nearly all of the file.
+    unsealed = hashlib.sha256(view[:begin])
+    sealed = unsealed.copy()
+    unsealed.update(view[begin:])
+    digits, rest = unsealed.hexdigest().encode(), view[begin + 64 :]
+    sealed.update(digits)
+    sealed.update(rest)
+    return b"".join((view[:begin], digits, rest)), sealed.hexdigest()
 
 
 def read_part(data: bytes) -> PartStatement:
