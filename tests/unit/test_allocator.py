@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pyarrow as pa
 import pytest
 
 FREE_AND_TAKE_AGAIN = """
@@ -28,3 +29,25 @@ def test_freed_memory_is_kept():
     kept = page_faults("from tritonbulk.allocator import keep_freed_memory; keep_freed_memory()")
     # 20 times 40 MiB are 204,800 pages of 4 KiB; huge pages would make it fewer.
     assert kept < 1_000 < page_faults("")
+
+
+ARROW_POOL = """
+import pyarrow as pa
+from tritonbulk.allocator import keep_freed_memory
+keep_freed_memory()
+print(pa.default_memory_pool().backend_name)
+"""
+
+
+@pytest.mark.skipif(
+    "jemalloc" not in pa.supported_memory_backends(), reason="this Arrow has no jemalloc"
+)
+def test_arrows_allocator_is_chosen_unless_somebody_has_chosen(monkeypatch):
+    def chosen():
+        return subprocess.run(
+            [sys.executable, "-c", ARROW_POOL], capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    assert chosen() == "jemalloc"
+    monkeypatch.setenv("ARROW_DEFAULT_MEMORY_POOL", "system")
+    assert chosen() == "system"
