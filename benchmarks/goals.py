@@ -109,7 +109,6 @@ def peak_growth(large: str, small: str, ours: str) -> Measure:
 
 
 _ALL_THREADS = IN_PROCESS[1:]
-_ALL_IN_MEMORY = (*_ALL_THREADS, "in_process_sessions")
 
 GOALS = (
     Goal("mlp_grpc_vs_naive", speed("mlp", GRPC, "naive"), 2.0, 2.5),
@@ -121,7 +120,12 @@ GOALS = (
     Goal("mlp_client_cpu_s_per_mrow_shm", client_cost("mlp", SHM), 0.60, 0.38, is_cost=True),
     Goal(
         "heavy_in_memory_grpc_vs_inproc_all",
-        speed("heavy_in_memory", GRPC, *_ALL_IN_MEMORY), 0.96, 1.0,
+        speed("heavy_in_memory", GRPC, *_ALL_THREADS), 0.96, 1.0,
+    ),
+    # No thread of these waits for another, which is how two instances work, too.
+    Goal(
+        "heavy_in_memory_grpc_vs_inproc_sessions",
+        speed("heavy_in_memory", GRPC, "in_process_sessions"),
     ),
     Goal("heavy_grpc_vs_inproc_all", speed("heavy", GRPC, *_ALL_THREADS)),
     Goal(
