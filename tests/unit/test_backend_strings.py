@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx.parser
+import onnxruntime as ort
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tritonclient.utils import deserialize_bytes_tensor, serialize_byte_tensor
+from tritonclient.utils import serialize_byte_tensor
 
 import tritonbulk.server
 
@@ -23,6 +25,9 @@ strings = importlib.import_module("ort_strings")
 TEXTS = st.text(st.sampled_from("\0aé日😀"), max_size=6)
 ALIKE = st.integers(0, 6).flatmap(
     lambda size: st.lists(st.binary(min_size=size, max_size=size), min_size=1)
+)
+ALIKE_TEXTS = st.integers(0, 6).flatmap(
+    lambda size: st.lists(st.text(st.sampled_from("\0ab"), min_size=size, max_size=size))
 )
 VALUES = st.lists(st.binary(max_size=6)) | ALIKE
 
@@ -78,15 +83,37 @@ def test_arrays_of_the_bytes_type_are_written_and_numbers_are_not() -> None:
     assert strings.serialize(np.ones(2)) is None
 
 
-@given(st.lists(TEXTS, min_size=1))
-def test_texts_go_there_and_back(texts: list[str]) -> None:
-    written = np.frombuffer(strings.serialize(objects(*texts)), np.uint8)
-    assert deserialize_bytes_tensor(written.tobytes()).tolist() == [t.encode() for t in texts]
-    column = strings.deserialize(written).reshape(-1, 1)
-    assert strings.decode(column).tolist() == [[text] for text in texts]
+@pytest.fixture(scope="module")
+def identity() -> ort.InferenceSession:
+    """y = x, for strings of any number."""
+    graph = '<ir_version: 10, opset_import: ["" : 20]> g (string[n] x) => (string[n] y)'
+    model = onnx.parser.parse_model(f"{graph} {{ y = Identity(x) }}")
+    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
-def test_what_is_not_utf_8_is_an_error() -> None:
-    # Each is a part of one character, and together they are that character.
-    with pytest.raises(UnicodeDecodeError, match="byte 0xc3 in position 0"):
-        strings.decode(objects(b"\xc3", b"\xa9"))
+@given(st.lists(TEXTS) | ALIKE_TEXTS)
+def test_texts_pass_through_a_model_unchanged(
+    identity: ort.InferenceSession, texts: list[str]
+) -> None:
+    read = strings.deserialize(encoded(*texts))
+    (passed,) = identity.run(None, {"x": strings.decode(read)})
+    assert passed.tolist() == texts
+    assert bytes(strings.serialize(passed)) == encoded(*texts).tobytes()
+
+
+def test_ascii_of_one_size_is_not_decoded_value_by_value() -> None:
+    decoded = strings.decode(objects(b"a\0", b"bc").reshape(2, 1))
+    assert (decoded.dtype, decoded.shape) == (np.dtype("V2"), (2, 1))
+    assert decoded.tolist() == [[b"a\0"], [b"bc"]]
+
+
+@pytest.mark.parametrize("values", [(b"ab", b"cde", b"f"), ("é".encode(), b"cd")])
+def test_other_texts_are(values: tuple[bytes, ...]) -> None:
+    assert strings.decode(objects(*values)).tolist() == [value.decode() for value in values]
+
+
+@pytest.mark.parametrize("values", [(b"\xc3", b"\xa9"), (b"\xc3", b"\xa9longer")])
+def test_what_is_not_utf_8_is_an_error(values: tuple[bytes, ...]) -> None:
+    # Each has a part of one character, and together they have that character.
+    with pytest.raises(UnicodeDecodeError, match="byte 0xc3 in position 0: unexpected end"):
+        strings.decode(objects(*values))

@@ -116,12 +116,10 @@ class TritonPythonModel:
         return {tensor.name(): self._array(tensor) for tensor in request.inputs()}
 
     def _array(self, tensor: Any) -> np.ndarray:
-        # A view into Triton's memory, valid until the responses are returned.
+        # Strings as bytes; all else as a view into Triton's memory, valid until the responses are
+        # returned.
         info = self._inputs[tensor.name()]
-        if info.data_type == "TYPE_STRING":
-            array = ort_strings.decode(tensor.as_numpy())
-        else:
-            array = np.from_dlpack(tensor)
+        array = tensor.as_numpy() if info.data_type == "TYPE_STRING" else np.from_dlpack(tensor)
         # Triton has no scalars: the configuration says [1].
         return array if info.shape else array.reshape(())
 

@@ -12,8 +12,9 @@ import struct
 import numpy as np
 
 _SIZE = struct.Struct("<I")
-# numpy keeps the bytes of an item in 32 bits with a sign; a larger record wraps without an error.
-_RECORD_BYTES_MAX = 2**31 - 1
+# Of a value that is read as an item of numpy: larger ones gain nothing, and from 2 GiB on numpy's
+# item sizes wrap without an error.
+_SIZE_MAX = 2**20
 
 
 def deserialize(encoded: np.ndarray) -> np.ndarray:
@@ -28,13 +29,12 @@ def deserialize(encoded: np.ndarray) -> np.ndarray:
     buffer = encoded.tobytes()
     if not buffer:
         return np.empty(0, np.object_)
-    (first_size,) = _SIZE.unpack_from(buffer)
-    record_bytes = _SIZE.size + first_size
-    if record_bytes <= _RECORD_BYTES_MAX and len(buffer) % record_bytes == 0:
+    (size,) = _SIZE.unpack_from(buffer)
+    if size <= _SIZE_MAX and len(buffer) % (_SIZE.size + size) == 0:
         # Codes, dates and hashes have one size: then the tensor is an array of records. Void, not
         # numpy's bytes type, which drops trailing NULs.
-        records = np.frombuffer(buffer, [("size", "<u4"), ("value", np.void, first_size)])
-        if (records["size"] == first_size).all():
+        records = np.frombuffer(buffer, [("size", "<u4"), ("value", np.void, size)])
+        if (records["size"] == size).all():
             return records["value"].astype(np.object_)
     return np.array(_values(buffer), np.object_)
 
@@ -52,13 +52,28 @@ def _values(buffer: bytes) -> list[bytes]:
 
 
 def decode(array: np.ndarray) -> np.ndarray:
-    """An object array of ``bytes`` as the object array of ``str`` that ONNX Runtime takes.
+    """An object array of ``bytes`` as an array that ONNX Runtime takes for strings.
+
+    ASCII values of one size become numpy's void type, which ONNX Runtime copies as they are (as it
+    does not with numpy's bytes type), without a Python object for each; others become ``str``.
+    Arrays must be joined before: void types of different sizes cannot be.
 
     Raises:
         UnicodeDecodeError: a string is not UTF-8.
     """
-    decoded = [value.decode() for value in array.reshape(-1)]
-    return np.array(decoded, dtype=np.object_).reshape(array.shape)
+    values = array.ravel().tolist()
+    joined = b"".join(values)
+    size = len(values[0]) if values else 0
+    # From the cheapest condition to the dearest.
+    if (
+        0 < size <= _SIZE_MAX
+        and len(joined) == size * len(values)
+        and joined.isascii()
+        and set(map(len, values)) == {size}
+    ):
+        return np.frombuffer(joined, (np.void, size)).reshape(array.shape)
+    decoded = [value.decode() for value in values]
+    return np.array(decoded, np.object_).reshape(array.shape)
 
 
 def serialize(array: np.ndarray) -> bytes | tuple[()] | None:
