@@ -47,15 +47,3 @@ def test_the_array_lives_as_long_as_its_consumer_and_no_longer() -> None:
     del taken
     gc.collect()
     assert len(dlpack._exported) == before
-
-
-def test_strings_go_there_and_back() -> None:
-    words = np.array([["zwölf", ""], ["日本", "x"]], np.object_)
-    encoded = dlpack.encode_strings(words)
-    assert encoded[1, 0] == "日本".encode()
-    assert dlpack.decode_strings(encoded).tolist() == words.tolist()
-
-
-def test_what_is_not_utf_8_is_an_error() -> None:
-    with pytest.raises(UnicodeDecodeError):
-        dlpack.decode_strings(np.array([b"\xff"], np.object_))

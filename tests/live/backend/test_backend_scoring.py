@@ -84,6 +84,7 @@ MODELS = {
     "slow": (TWO_OUTPUTS, parameter("simulate_ms", "150,50")),
     "types": (ALL_TYPES, ""),
     "strings": (STRINGS, ""),
+    "joined_strings": (STRINGS, gather(3)),
     "empty_axis": (EMPTY_AXIS, ""),
     "sequence": (STARTED, SEQUENCE),
 }
@@ -163,11 +164,21 @@ def test_strings_pass_with_numpy_1_and_are_refused_with_numpy_2(backend: Any) ->
     if int(server.versions["numpy"].split(".", maxsplit=1)[0]) >= 2:
         assert "strings only with numpy < 2" in backend.refusals["strings"]
         return
-    words = np.array([["zwölf"], [""], ["日本"]], np.object_)
-    answer = backend.score("strings", x=words)["y"]
-    assert [word.decode() for word in answer.reshape(-1)] == words.reshape(-1).tolist()
+    for words in (["zwölf", "", "日本"], ["ab", "c\0", "\0d"], ["", ""]):
+        answer = backend.score("strings", x=np.array(words, np.object_).reshape(-1, 1))["y"]
+        assert [word.decode() for word in answer.reshape(-1)] == words
     with pytest.raises(InferenceServerException, match="'utf-8' codec can't decode byte 0xff"):
         backend.score("strings", x=np.array([[b"\xff"]], np.object_))
+
+
+def test_one_bad_string_fails_alone(backend: Any) -> None:
+    if backend.refusals["joined_strings"]:
+        pytest.skip("numpy 2 in the server's environment: strings are refused")
+    words = [np.array([[word]], np.object_) for word in (b"ab", b"\xff", b"longer")]
+    good, bad, other = backend.score_together("joined_strings", words)
+    assert (good, other) == ([[b"ab"]], [[b"longer"]])
+    assert "'utf-8' codec can't decode byte 0xff" in bad
+    assert backend.statistics("joined_strings").execution_count == 1
 
 
 def test_an_axis_may_be_empty(backend: Any) -> None:

@@ -93,19 +93,3 @@ class Exported:
         address = ctypes.addressof(managed)
         _exported[address] = (managed, shape, array)
         return _new_capsule(address, _CAPSULE_NAME, None)
-
-
-def decode_strings(array: np.ndarray) -> np.ndarray:
-    """Triton's object array of ``bytes`` as the object array of ``str`` that ONNX Runtime takes.
-
-    Raises:
-        UnicodeDecodeError: a string is not UTF-8.
-    """
-    decoded = [value.decode() for value in array.reshape(-1)]
-    return np.array(decoded, dtype=np.object_).reshape(array.shape)
-
-
-def encode_strings(array: np.ndarray) -> np.ndarray:
-    """The way back: an object array of ``str`` as UTF-8 ``bytes``."""
-    encoded = [value.encode() for value in array.reshape(-1)]
-    return np.array(encoded, dtype=np.object_).reshape(array.shape)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import onnxruntime as ort
+import ort_strings
 from ort_batch import Tensors
 from ort_options import Options
 from ort_signature import LoadError, Signature, read_signature
@@ -55,8 +57,20 @@ class Session:
         self.providers: list[str] = self._session.get_providers()
 
     def run(self, output_names: list[str], inputs: Tensors) -> Tensors:
-        """The outputs by name. Whatever ONNX Runtime raises is passed on."""
-        arrays = self._session.run(output_names, inputs, self._run_options)
+        """The outputs by name. Whatever ONNX Runtime raises is passed on.
+
+        Args:
+            output_names: the outputs wanted.
+            inputs: by name; strings as object arrays of ``bytes``.
+
+        Raises:
+            UnicodeDecodeError: a string is not UTF-8.
+        """
+        feeds = {
+            name: ort_strings.decode(array) if array.dtype == np.object_ else array
+            for name, array in inputs.items()
+        }
+        arrays = self._session.run(output_names, feeds, self._run_options)
         return dict(zip(output_names, arrays, strict=True))
 
 
