@@ -5,8 +5,9 @@ folder, nothing else does.
 
     python -m tests.crash.forgetful MOUNT_POINT STATES     until it is unmounted
 
-STATES is then a JSON Lines file: one line for each state that a crash could have left, in order: the
-paths and their contents (Base64), null for a folder.
+STATES is a JSON Lines file of what stands on the disk: the paths and their contents (Base64), null for
+a folder. Its last line is what there is in the beginning; in the end the file holds that line and one
+for each state that a crash could have left since then, in order.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -40,11 +41,16 @@ def missing() -> str:
     return ""
 
 
+State = dict[str, bytes | None]
+"""What stands on a disk: contents by path, None for a folder."""
+
+
 @contextmanager
-def mounted(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Mount one below ``folder``; give its path, and the file of states that is there afterwards."""
+def mounted(folder: Path, begin: State) -> Iterator[tuple[Path, Path]]:
+    """Mount one below ``folder``; give its path, and the file of states that is whole afterwards."""
     path, states = folder / "forgetful", folder / "states.jsonl"
     path.mkdir()
+    write_states(states, [begin])
     process = subprocess.Popen([sys.executable, "-m", "tests.crash.forgetful", path, states])
     try:
         deadline = time.monotonic() + MOUNT_S
@@ -59,8 +65,19 @@ def mounted(folder: Path) -> Iterator[tuple[Path, Path]]:
         path.rmdir()
 
 
-def read_states(states: Path) -> list[dict[str, bytes | None]]:
-    """Return what each crash would have left."""
+def write_states(states: Path, disks: Iterable[State]) -> None:
+    """Write what `read_states` reads."""
+    with states.open("w") as file:
+        for disk in disks:
+            plain = {
+                path: None if data is None else base64.b64encode(data).decode()
+                for path, data in disk.items()
+            }
+            file.write(json.dumps(plain) + "\n")
+
+
+def read_states(states: Path) -> list[State]:
+    """Return what stood there in the beginning, and what each crash since would have left."""
     return [
         {
             path: None if data is None else base64.b64decode(data)
@@ -70,7 +87,7 @@ def read_states(states: Path) -> list[dict[str, bytes | None]]:
     ]
 
 
-def restore(state: dict[str, bytes | None], folder: Path) -> None:
+def restore(state: State, folder: Path) -> None:
     """Lay out what a crash left as a real folder."""
     folder.mkdir(exist_ok=True)
     for path, data in sorted(state.items()):
@@ -84,10 +101,10 @@ def restore(state: dict[str, bytes | None], folder: Path) -> None:
 class Node:
     """A file or a folder."""
 
-    def __init__(self, *, is_folder: bool) -> None:
+    def __init__(self, *, is_folder: bool, durable: bytes = b"") -> None:
         self.is_folder = is_folder
-        self.content = bytearray()
-        self.durable = b""
+        self.content = bytearray(durable)
+        self.durable = durable
         self.links = 1
 
 
@@ -100,13 +117,14 @@ def main() -> None:
 
         use_ns = True
 
-        def __init__(self) -> None:
-            root = Node(is_folder=True)
-            self.names: dict[str, Node] = {"/": root}
-            self.durable_names: dict[str, Node] = {"/": root}
+        def __init__(self, begin: State) -> None:
+            self.names: dict[str, Node] = {"/": Node(is_folder=True)}
+            for path, data in begin.items():
+                self.names[path] = Node(is_folder=data is None, durable=data or b"")
+            self.durable_names = dict(self.names)
             self.open_nodes: dict[int, Node] = {}
             self.handles = 0
-            self.states: list[dict[str, bytes | None]] = [{}]
+            self.states = [begin]
 
         def node(self, path: str) -> Node:
             try:
@@ -127,7 +145,7 @@ def main() -> None:
 
         def remember(self) -> None:
             """Keep the state that a crash at this moment would leave."""
-            state: dict[str, bytes | None] = {}
+            state: State = {}
             for path, node in sorted(self.durable_names.items()):
                 parent = str(PurePosixPath(path).parent)
                 if path != "/" and (parent == "/" or parent in state):
@@ -229,15 +247,10 @@ def main() -> None:
         def statfs(self, path: str) -> dict[str, int]:  # noqa: ARG002
             return {"f_bsize": 4096, "f_blocks": 2**20, "f_bavail": 2**20, "f_bfree": 2**20}
 
-    files = Forgetful()
+    states = Path(sys.argv[2])
+    files = Forgetful(read_states(states)[-1])
     mfusepy.FUSE(files, sys.argv[1], foreground=True, nothreads=True)
-    with Path(sys.argv[2]).open("w") as out:
-        for state in files.states:
-            plain = {
-                path: None if data is None else base64.b64encode(data).decode()
-                for path, data in state.items()
-            }
-            out.write(json.dumps(plain) + "\n")
+    write_states(states, files.states)
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def rename_a_file(world):
 
 
 def another_contract(world):
-    tensor = InputTensor("x", FP32, (1,), (Column("a", nulls="nan"),))
+    tensor = InputTensor("x", FP32, (1,), (Column("a", null="nan"),))
     contract = Contract("m", "sha256:1", (tensor,), OUTPUTS)
     world.model = replace(world.model, contract=contract)
     del world.options["input_map"]
