@@ -234,7 +234,9 @@ def main() -> None:
         def fsyncdir(self, path: str, datasync: int, fh: int) -> int:  # noqa: ARG002
             for names in (self.durable_names, self.names):
                 inside = [
-                    each for each in names if each != "/" and str(PurePosixPath(each).parent) == path
+                    each
+                    for each in names
+                    if each != "/" and str(PurePosixPath(each).parent) == path
                 ]
                 if names is self.durable_names:
                     for each in inside:

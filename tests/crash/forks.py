@@ -113,9 +113,7 @@ class Forks:
         """Start a run whose log stands in ``folder``; see `Order`."""
         self._count += 1
         log = folder / f"run-{self._count}.log"
-        order = Order(
-            tuple(words), str(log), bug, str(stop_at or ""), file_bytes_max, environment
-        )
+        order = Order(tuple(words), str(log), bug, str(stop_at or ""), file_bytes_max, environment)
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asdict(order)) + "\n")
         self._process.stdin.flush()

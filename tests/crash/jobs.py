@@ -38,18 +38,20 @@ class LiveJob:
         rows: its input.
         endpoint: of the server.
         model: one that doubles, with at most 256 rows a request.
+        options: more words of the command line.
     """
 
     rows: Path
     endpoint: str
     model: str = "wide"
+    options: tuple[str, ...] = ()
 
     def words(self, out: object, *more: str) -> tuple[str, ...]:
         """Return the command line that begins or goes on with it."""
         return (
             *("score", str(self.rows), "--model", self.model, "--endpoint", self.endpoint),
             *("--out", str(out), "--input-map", "x=a,b,c,d"),
-            *("--segment-rows", str(SEGMENT_ROWS), *more),
+            *("--segment-rows", str(SEGMENT_ROWS), *self.options, *more),
         )
 
 

@@ -14,7 +14,9 @@ Environment = dict[str, Any]
 Reply = Callable[..., Any]
 
 BUCKET = "faults"
-_SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+_SLOW_DOWN = (
+    b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+)
 _CONFLICT = (
     b"<Error><Code>ConditionalRequestConflict</Code>"
     b"<Message>A conflicting conditional operation is in progress.</Message></Error>"
@@ -64,9 +66,7 @@ class FaultyServer:
             self.done[fault] = self.done.get(fault, 0) + 1
             return fault
 
-    def _half_answered(
-        self, environment: Environment, start: Reply, fault: str
-    ) -> Iterable[bytes]:
+    def _half_answered(self, environment: Environment, start: Reply, fault: str) -> Iterable[bytes]:
         """Carry a request out; its reply is lost, or ends before its end."""
         said: list[Any] = []
         body = b"".join(self._application(environment, lambda *given: said.append(given)))

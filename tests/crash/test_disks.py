@@ -121,9 +121,7 @@ def test_files_that_may_not_grow(job, forks, clean, folder, tally, cases):
 
 def test_short_writes_that_go_unseen_are_found(job, forks, folder, tally):
     out = folder / "out"
-    run = forks.start(
-        job.words(out), folder, file_bytes_max=4_000, bug="short writes go unseen"
-    )
+    run = forks.start(job.words(out), folder, file_bytes_max=4_000, bug="short writes go unseen")
     run.wait()
     assert jobs.faults(out)
     tally("P9: seeded bug found: short writes go unseen")

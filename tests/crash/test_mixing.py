@@ -123,8 +123,11 @@ FILES = {
     "the order of inputs": (swap_files, r"inputs\[0\].name"),
     "the name of an input": (rename_a_file, r"inputs\[1\].name"),
 }
-TOUCHED = {name for name in FILES if name.startswith(("a byte", "the time", "the length", "the rows",
-                                                      "the values", "the name"))}
+TOUCHED = {
+    name
+    for name in FILES
+    if name.startswith(("a byte", "the time", "the length", "the rows", "the values", "the name"))
+}
 """Changes of files that the first run has before it; it must not go on with what it reads then."""
 
 MODELS = {
