@@ -73,7 +73,7 @@ def slow(job: jobs.LiveJob) -> jobs.LiveJob:
 
 @pytest.fixture(scope="session")
 def clean(job: jobs.LiveJob, forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Digests:
-    """The digests of an undisturbed run of `job`, whose rows were compared with what they must be."""
+    """The digests of an undisturbed run of `job`, whose rows are right."""
     return _undisturbed(job, forks, tmp_path_factory.mktemp("clean"))[0]
 
 

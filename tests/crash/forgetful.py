@@ -1,13 +1,13 @@
 """A file system that forgets on a crash whatever was not synced, in memory, through FUSE.
 
-Stricter than any real one: a file's bytes survive by `fsync` of the file, its name by `fsync` of its
-folder, nothing else does.
+Stricter than any real one: a file's bytes survive by `fsync` of the file, its name by `fsync` of
+its folder, nothing else does.
 
     python -m tests.crash.forgetful MOUNT_POINT STATES     until it is unmounted
 
-STATES is a JSON Lines file of what stands on the disk: the paths and their contents (Base64), null for
-a folder. Its last line is what there is in the beginning; in the end the file holds that line and one
-for each state that a crash could have left since then, in order.
+STATES is a JSON Lines file of what stands on the disk: the paths and their contents (Base64), null
+for a folder. Its last line is what there is in the beginning; in the end the file holds that line
+and one for each state that a crash could have left since then, in order.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ State = dict[str, bytes | None]
 
 @contextmanager
 def mounted(folder: Path, begin: State) -> Iterator[tuple[Path, Path]]:
-    """Mount one below ``folder``; give its path, and the file of states that is whole afterwards."""
+    """Mount one below ``folder``; give its path, and the file of states for afterwards."""
     path, states = folder / "forgetful", folder / "states.jsonl"
     path.mkdir()
     write_states(states, [begin])
@@ -159,18 +159,18 @@ def main() -> None:
             mode = kind | (0o755 if node.is_folder else 0o644)
             return {"st_mode": mode, "st_nlink": node.links, "st_size": len(node.content)}
 
-        def readdir(self, path: str, fh: int) -> list[str]:  # noqa: ARG002
+        def readdir(self, path: str, fh: int) -> list[str]:
             inside = [PurePosixPath(each) for each in self.names if each != "/"]
             return [".", "..", *(each.name for each in inside if str(each.parent) == path)]
 
         def opendir(self, path: str) -> int:
             return self.hand_out(self.node(path))
 
-        def releasedir(self, path: str, fh: int) -> int:  # noqa: ARG002
+        def releasedir(self, path: str, fh: int) -> int:
             self.open_nodes.pop(fh, None)
             return 0
 
-        def mkdir(self, path: str, mode: int) -> int:  # noqa: ARG002
+        def mkdir(self, path: str, mode: int) -> int:
             self.add(path, Node(is_folder=True))
             return 0
 
@@ -180,7 +180,7 @@ def main() -> None:
             del self.names[path]
             return 0
 
-        def create(self, path: str, mode: int, fi: object = None) -> int:  # noqa: ARG002
+        def create(self, path: str, mode: int, fi: object = None) -> int:
             node = Node(is_folder=False)
             self.add(path, node)
             return self.hand_out(node)
@@ -191,14 +191,14 @@ def main() -> None:
                 node.content.clear()
             return self.hand_out(node)
 
-        def release(self, path: str, fh: int) -> int:  # noqa: ARG002
+        def release(self, path: str, fh: int) -> int:
             self.open_nodes.pop(fh, None)
             return 0
 
-        def read(self, path: str, size: int, offset: int, fh: int) -> bytes:  # noqa: ARG002
+        def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
             return bytes(self.open_nodes[fh].content[offset : offset + size])
 
-        def write(self, path: str, data: bytes, offset: int, fh: int) -> int:  # noqa: ARG002
+        def write(self, path: str, data: bytes, offset: int, fh: int) -> int:
             content = self.open_nodes[fh].content
             content.extend(b"\0" * (offset - len(content)))
             content[offset : offset + len(data)] = data
@@ -225,13 +225,13 @@ def main() -> None:
             self.names[new] = self.names.pop(old)
             return 0
 
-        def fsync(self, path: str, datasync: int, fh: int) -> int:  # noqa: ARG002
+        def fsync(self, path: str, datasync: int, fh: int) -> int:
             node = self.open_nodes[fh]
             node.durable = bytes(node.content)
             self.remember()
             return 0
 
-        def fsyncdir(self, path: str, datasync: int, fh: int) -> int:  # noqa: ARG002
+        def fsyncdir(self, path: str, datasync: int, fh: int) -> int:
             for names in (self.durable_names, self.names):
                 inside = [
                     each
@@ -246,7 +246,7 @@ def main() -> None:
             self.remember()
             return 0
 
-        def statfs(self, path: str) -> dict[str, int]:  # noqa: ARG002
+        def statfs(self, path: str) -> dict[str, int]:
             return {"f_bsize": 4096, "f_blocks": 2**20, "f_bavail": 2**20, "f_bfree": 2**20}
 
     states = Path(sys.argv[2])

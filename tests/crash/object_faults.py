@@ -1,4 +1,4 @@
-"""An S3 server in this process whose replies are lost, refused and cut short by a seeded schedule."""
+"""An S3 server in this process whose replies are lost, refused, cut short by a seeded schedule."""
 
 from __future__ import annotations
 
@@ -89,7 +89,10 @@ def _hang_up(environment: Environment) -> list[bytes]:
 @contextmanager
 def faulty_server() -> Iterator[FaultyServer]:
     """Run one, with an empty bucket `BUCKET`; it disturbs nothing until its ``share`` is set."""
-    from moto.server import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415
+    from moto.moto_server.werkzeug_app import (  # noqa: PLC0415
+        DomainDispatcherApplication,
+        create_backend_app,
+    )
     from werkzeug.serving import WSGIRequestHandler, make_server  # noqa: PLC0415
 
     class Quiet(WSGIRequestHandler):

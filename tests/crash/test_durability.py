@@ -1,4 +1,4 @@
-"""What is visible is durable: a crash at any moment, on a disk that forgets whatever is not synced."""
+"""What is visible is durable: a crash at any moment, on a disk that forgets what is not synced."""
 
 import random
 import shutil

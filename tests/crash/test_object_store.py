@@ -33,7 +33,7 @@ def server():
 
 @pytest.fixture(autouse=True)
 def quick(server, monkeypatch):
-    """The protocol's own answers to faults are what is tested; the library's come in one of fifty."""
+    """The protocol's own answers to faults are tested; the library's come in one of fifty."""
     for name, value in {
         "AWS_ENDPOINT_URL": server.endpoint,
         "AWS_ACCESS_KEY_ID": "canary-key",

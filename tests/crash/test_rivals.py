@@ -1,4 +1,4 @@
-"""Two runs of one job, one of them paused for a while: one valid result, the bytes of a clean run."""
+"""Two runs of one job, one of them paused: one valid result, the bytes of a clean run."""
 
 import random
 import shutil
