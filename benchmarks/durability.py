@@ -7,18 +7,19 @@ import os
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from benchmarks.ours import tritonbulk
 from benchmarks.task import Stopwatch, Task
-from tritonbulk import part
 from tritonbulk.job import commit, manifest, statement
 
 
 def without(what: str, task: Task, watch: Stopwatch) -> int:
     """Run `score` without ``sync``, ``checksums`` or ``both``; return the rows."""
     if what in ("sync", "both"):
-        os.fsync = lambda _: None
+        os.fsync = lambda _: None  # type: ignore[assignment]
     if what in ("checksums", "both"):
-        part.pq.ParquetWriter = _unchecked(part.pq.ParquetWriter)
+        pq.ParquetWriter = _unchecked(pq.ParquetWriter)
         for module in (statement, commit, manifest):
             module.hashlib = _NoHashes()  # type: ignore[attr-defined]
     return tritonbulk("shm" if task.workload.layout == "list" else "unary", task, watch)

@@ -19,9 +19,10 @@ from tritonbulk.job.manifest import make_manifest
 from tritonbulk.job.protocol import Put, Start, job_names
 from tritonbulk.job.statement import PartStatement
 from tritonbulk.job.stores import local
+from tritonbulk.part import part_table
 from tritonbulk.scoring import Observer
 
-_commit, _fsync, _part_table = commit.OpenJob.commit, os.fsync, jobrun.part_table
+_commit, _fsync, _part_table = commit.OpenJob.commit, os.fsync, part_table
 
 
 def _write_in_place(self: local.LocalStore, name: str, data: bytes) -> Put:
@@ -84,8 +85,8 @@ BUGS: Mapping[str, tuple[tuple[object, str, object], ...]] = {
         (commit.OpenJob, "commit", _finish_early),
         (manifest, "check_tiling", lambda *_: None),
     ),
-    "nothing is synced": ((local.os, "fsync", lambda _: None),),
-    "files are not synced": ((local.os, "fsync", _sync_folders_only),),
+    "nothing is synced": ((os, "fsync", lambda _: None),),
+    "files are not synced": ((os, "fsync", _sync_folders_only),),
     "short writes go unseen": ((local, "_write_all", lambda file, data: file.write(data)),),
     "fingerprints are not compared": ((commit, "start", lambda *_, **__: Start.CONTINUE),),
     "inputs are not looked at again": ((jobrun, "check_unchanged", lambda *_: None),),

@@ -1,9 +1,9 @@
 """Disks that fail: a sentence and exit code 3, no half a part, and the next run goes on."""
 
+import os
 import random
 import shutil
 import subprocess
-import os
 
 import pytest
 
