@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash import jobs
+from tests.crash import jobs, strace
 from tests.crash.forks import Forks
 from tritonbulk.server.embedded import EmbeddedTriton
 
@@ -97,6 +97,26 @@ def _undisturbed(job: jobs.LiveJob, forks: Forks, folder: Path) -> tuple[Digests
         took_s = time.monotonic() - began
     assert jobs.is_right(folder / "second")
     return jobs.digests(folder / "second"), took_s
+
+
+@pytest.fixture(scope="session")
+def calls(
+    job: jobs.LiveJob,
+    forks: Forks,
+    clean: Digests,  # the server is warm
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, int]:
+    """How often the busiest thread of a run of `job` makes each system call."""
+    if why := strace.missing():
+        pytest.skip(f"system calls that kill or fail: {why}")
+    folder = tmp_path_factory.mktemp("calls")
+    run = forks.start(job.words(folder / "out"), folder, stop_at=folder / "out")
+    assert run.until_stopped(), run.said
+    counted = strace.count_calls(run, folder / "calls")
+    assert run.wait() == 0, run.said
+    assert jobs.digests(folder / "out") == clean
+    assert {"openat", "write", "fsync", "mkdir", "sendmsg"} <= counted.keys()
+    return counted
 
 
 @pytest.fixture

@@ -22,20 +22,6 @@ MORE_KILLS_MAX = 2
 KILLS_MAX = 20
 
 
-@pytest.fixture(scope="module")
-def calls(job, forks, clean, tmp_path_factory):
-    """How often the busiest thread of a run makes each call."""
-    if why := strace.missing():
-        pytest.skip(f"kills at system calls: {why}")
-    folder = tmp_path_factory.mktemp("calls")
-    run = forks.start(job.words(folder / "out"), folder, stop_at=folder / "out")
-    assert run.until_stopped()
-    counted = strace.count_calls(run, folder / "calls")
-    assert run.wait() == 0, run.said
-    assert {"openat", "write", "fsync", "mkdir", "sendmsg"} <= counted.keys()
-    return counted
-
-
 def kill_and_go_on(job, forks, folder, point, dice, bug=""):
     """Kill a run at a call, perhaps later ones too, and go on.
 
@@ -68,14 +54,17 @@ def test_a_run_killed_at_any_call_is_gone_on_with(job, forks, clean, calls, fold
     # Every call at least once; again with other later kills where there are fewer points.
     first = [(call, dice.randint(1, most)) for call, most in calls.items()]
     rest = dice.sample(points, len(points)) * (wanted // len(points) + 1)
-    for point in (first + rest)[:wanted]:
+    for point in first + rest:
         was_killed, found = kill_and_go_on(job, forks, folder, point, dice)
         assert not found, (point, found)
-        killed += was_killed
         assert jobs.digests(folder / "out") == clean, point
-        tally("P1, P2: killed at a system call")
-    assert killed >= 0.8 * wanted, "the kills hit nothing"
-    tally("P1, P2: of which reached that call", killed)
+        # Threads share the calls otherwise from run to run: not every one is reached.
+        if was_killed:
+            tally("P1, P2: killed at a system call")
+            killed += 1
+        if killed == wanted:
+            break
+    assert killed == wanted
 
 
 @pytest.mark.parametrize("bug", ["parts are written in place", "the manifest is early"])
