@@ -71,8 +71,8 @@ def write_python_entry(entry: Path, code: str, config: str = PYTHON_CONFIG) -> P
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository of small models.
 
-    `double` (ONNX, no more config than one instance), `wide` (the same, 256 rows a request), `halve`
-    (Python), and `varying`, which doubles a little differently with every size of its batch.
+    `double` (ONNX, no more config than one instance), `wide` (the same, 256 rows a request),
+    `halve` (Python), and `varying`, which doubles a little differently with every batch size.
     """
     folder = tmp_path_factory.mktemp("repository")
     write_double_entry(folder / "double")

@@ -10,17 +10,19 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from tritonbulk import jobrun
 from tritonbulk.cli import score
-from tritonbulk.job import commit, manifest, statement
+from tritonbulk.job import commit, manifest
 from tritonbulk.job.manifest import make_manifest
 from tritonbulk.job.protocol import Put, Start, job_names
 from tritonbulk.job.statement import PartStatement
 from tritonbulk.job.stores import local
+from tritonbulk.part import part_table
 from tritonbulk.scoring import Observer
 
-_commit, _fsync, _to_text = commit.OpenJob.commit, os.fsync, PartStatement.to_text
+_commit, _fsync, _part_table = commit.OpenJob.commit, os.fsync, part_table
 
 
 def _write_in_place(self: local.LocalStore, name: str, data: bytes) -> Put:
@@ -44,13 +46,8 @@ def _sync_folders_only(handle: int) -> None:
         _fsync(handle)
 
 
-def _tell_the_time(self: PartStatement) -> str:
-    return _to_text(self).replace('"seal"', f'"rows_late":{time.time_ns()},"seal"')
-
-
-def _forget_the_time(**given: object) -> PartStatement:
-    given.pop("rows_late", None)
-    return PartStatement(**given)  # type: ignore[arg-type]
+def _tell_the_time(kept: Any, predictions: Any, vectors: Any, metadata: Mapping[str, str]) -> Any:
+    return _part_table(kept, predictions, vectors, {**metadata, "time": str(time.time_ns())})
 
 
 def _finish_early(self: commit.OpenJob, wanted: PartStatement, unsealed: bytes) -> object:
@@ -81,19 +78,15 @@ BUGS: Mapping[str, tuple[tuple[object, str, object], ...]] = {
     "parts are written in place": ((local.LocalStore, "create", _write_in_place),),
     "parts are overwritten and tell the time": (
         (local, "_link", _overwrite),
-        (PartStatement, "to_text", _tell_the_time),
-        (statement, "PartStatement", _forget_the_time),
+        (jobrun, "part_table", _tell_the_time),
     ),
-    "parts tell the time": (
-        (PartStatement, "to_text", _tell_the_time),
-        (statement, "PartStatement", _forget_the_time),
-    ),
+    "parts tell the time": ((jobrun, "part_table", _tell_the_time),),
     "the manifest is early": (
         (commit.OpenJob, "commit", _finish_early),
         (manifest, "check_tiling", lambda *_: None),
     ),
-    "nothing is synced": ((local.os, "fsync", lambda _: None),),
-    "files are not synced": ((local.os, "fsync", _sync_folders_only),),
+    "nothing is synced": ((os, "fsync", lambda _: None),),
+    "files are not synced": ((os, "fsync", _sync_folders_only),),
     "short writes go unseen": ((local, "_write_all", lambda file, data: file.write(data)),),
     "fingerprints are not compared": ((commit, "start", lambda *_, **__: Start.CONTINUE),),
     "inputs are not looked at again": ((jobrun, "check_unchanged", lambda *_: None),),

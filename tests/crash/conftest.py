@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.crash import jobs
+from tests.crash import jobs, strace
 from tests.crash.forks import Forks
 from tritonbulk.server.embedded import EmbeddedTriton
 
 IS_FULL = os.environ.get("TRITONBULK_TEST_FULL") == "1"
+Digests = dict[str, str]
 _TALLY = pytest.StashKey[Counter[str]]()
 
 
@@ -63,14 +66,33 @@ def job(triton: EmbeddedTriton, tmp_path_factory: pytest.TempPathFactory) -> job
 
 
 @pytest.fixture(scope="session")
-def _clean_run(
-    job: jobs.LiveJob, forks: Forks, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[dict[str, str], float]:
-    folder = tmp_path_factory.mktemp("clean")
+def slow(job: jobs.LiveJob) -> jobs.LiveJob:
+    """The same in many small requests, to be disturbed at moments of chance."""
+    return replace(job, options=("--batch-rows", "8"))
+
+
+@pytest.fixture(scope="session")
+def clean(job: jobs.LiveJob, forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Digests:
+    """The digests of an undisturbed run of `job`, whose rows are right."""
+    return _undisturbed(job, forks, tmp_path_factory.mktemp("clean"))[0]
+
+
+@pytest.fixture(scope="session")
+def slow_clean(
+    slow: jobs.LiveJob, forks: Forks, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Digests, float]:
+    """The same of `slow`, and the seconds that it takes from its first touch of the output."""
+    return _undisturbed(slow, forks, tmp_path_factory.mktemp("slow"))
+
+
+def _undisturbed(job: jobs.LiveJob, forks: Forks, folder: Path) -> tuple[Digests, float]:
     took_s = 0.0
-    for name in ("first", "second"):
+    # The first run finds a cold server.
+    for out in (folder / "first", folder / "second"):
+        run = forks.start(job.words(out), folder, stop_at=out)
+        assert run.until_stopped(), run.said
+        run.send(signal.SIGCONT)
         began = time.monotonic()
-        run = forks.start(job.words(folder / name), folder)
         assert run.wait() == 0, run.said
         took_s = time.monotonic() - began
     assert jobs.is_right(folder / "second")
@@ -78,15 +100,23 @@ def _clean_run(
 
 
 @pytest.fixture(scope="session")
-def clean(_clean_run: tuple[dict[str, str], float]) -> dict[str, str]:
-    """The digests of an undisturbed run of `job`, whose rows were compared with what they must be."""
-    return _clean_run[0]
-
-
-@pytest.fixture(scope="session")
-def clean_s(_clean_run: tuple[dict[str, str], float]) -> float:
-    """The seconds that such a run takes."""
-    return _clean_run[1]
+def calls(
+    job: jobs.LiveJob,
+    forks: Forks,
+    clean: Digests,  # the server is warm
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, int]:
+    """How often the busiest thread of a run of `job` makes each system call."""
+    if why := strace.missing():
+        pytest.skip(f"system calls that kill or fail: {why}")
+    folder = tmp_path_factory.mktemp("calls")
+    run = forks.start(job.words(folder / "out"), folder, stop_at=folder / "out")
+    assert run.until_stopped(), run.said
+    counted = strace.count_calls(run, folder / "calls")
+    assert run.wait() == 0, run.said
+    assert jobs.digests(folder / "out") == clean
+    assert {"openat", "write", "fsync", "mkdir", "sendmsg"} <= counted.keys()
+    return counted
 
 
 @pytest.fixture

@@ -1,28 +1,20 @@
 """A file system that forgets on a crash whatever was not synced, in memory, through FUSE.
 
-Stricter than any real one: a file's bytes survive by `fsync` of the file, its name by `fsync` of its
-folder, nothing else does.
-
-    python -m tests.crash.forgetful MOUNT_POINT STATES     until it is unmounted
-
-STATES is then a JSON Lines file: one line for each state that a crash could have left, in order: the
-paths and their contents (Base64), null for a folder.
+Stricter than any real one: a file's bytes survive by `fsync` of the file, its name by `fsync` of
+its folder, nothing else does.
 """
 
 from __future__ import annotations
 
 import base64
-import errno
 import json
 import os
-import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 MOUNT_S = 10.0
 
@@ -40,12 +32,17 @@ def missing() -> str:
     return ""
 
 
+State = dict[str, bytes | None]
+"""What stands on a disk: contents by path, None for a folder."""
+
+
 @contextmanager
-def mounted(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Mount one below ``folder``; give its path, and the file of states that is there afterwards."""
+def mounted(folder: Path, begin: State) -> Iterator[tuple[Path, Path]]:
+    """Mount one below ``folder``; give its path, and the file of states for afterwards."""
     path, states = folder / "forgetful", folder / "states.jsonl"
     path.mkdir()
-    process = subprocess.Popen([sys.executable, "-m", "tests.crash.forgetful", path, states])
+    write_states(states, [begin])
+    process = subprocess.Popen([sys.executable, "-m", "tests.crash.forgetful_disk", path, states])
     try:
         deadline = time.monotonic() + MOUNT_S
         while not path.is_mount():
@@ -59,8 +56,19 @@ def mounted(folder: Path) -> Iterator[tuple[Path, Path]]:
         path.rmdir()
 
 
-def read_states(states: Path) -> list[dict[str, bytes | None]]:
-    """Return what each crash would have left."""
+def write_states(states: Path, disks: Iterable[State]) -> None:
+    """Write disks as JSON Lines: paths and their contents (Base64), null for a folder."""
+    with states.open("w") as file:
+        for disk in disks:
+            plain = {
+                path: None if data is None else base64.b64encode(data).decode()
+                for path, data in disk.items()
+            }
+            file.write(json.dumps(plain) + "\n")
+
+
+def read_states(states: Path) -> list[State]:
+    """Return what stood there in the beginning, and what each crash since would have left."""
     return [
         {
             path: None if data is None else base64.b64decode(data)
@@ -70,7 +78,7 @@ def read_states(states: Path) -> list[dict[str, bytes | None]]:
     ]
 
 
-def restore(state: dict[str, bytes | None], folder: Path) -> None:
+def restore(state: State, folder: Path) -> None:
     """Lay out what a crash left as a real folder."""
     folder.mkdir(exist_ok=True)
     for path, data in sorted(state.items()):
@@ -79,166 +87,3 @@ def restore(state: dict[str, bytes | None], folder: Path) -> None:
             target.mkdir()
         else:
             target.write_bytes(data)
-
-
-class Node:
-    """A file or a folder."""
-
-    def __init__(self, *, is_folder: bool) -> None:
-        self.is_folder = is_folder
-        self.content = bytearray()
-        self.durable = b""
-        self.links = 1
-
-
-def main() -> None:
-    """Serve until unmounted, then write the states."""
-    import mfusepy  # noqa: PLC0415
-
-    class Forgetful(mfusepy.Operations):  # type: ignore[misc]
-        """Names and contents as they are, and as a crash would leave them."""
-
-        use_ns = True
-
-        def __init__(self) -> None:
-            root = Node(is_folder=True)
-            self.names: dict[str, Node] = {"/": root}
-            self.durable_names: dict[str, Node] = {"/": root}
-            self.open_nodes: dict[int, Node] = {}
-            self.handles = 0
-            self.states: list[dict[str, bytes | None]] = [{}]
-
-        def node(self, path: str) -> Node:
-            try:
-                return self.names[path]
-            except KeyError:
-                raise mfusepy.FuseOSError(errno.ENOENT) from None
-
-        def add(self, path: str, node: Node) -> None:
-            self.node(str(PurePosixPath(path).parent))
-            if path in self.names:
-                raise mfusepy.FuseOSError(errno.EEXIST)
-            self.names[path] = node
-
-        def hand_out(self, node: Node) -> int:
-            self.handles += 1
-            self.open_nodes[self.handles] = node
-            return self.handles
-
-        def remember(self) -> None:
-            """Keep the state that a crash at this moment would leave."""
-            state: dict[str, bytes | None] = {}
-            for path, node in sorted(self.durable_names.items()):
-                parent = str(PurePosixPath(path).parent)
-                if path != "/" and (parent == "/" or parent in state):
-                    state[path] = None if node.is_folder else node.durable
-            if state != self.states[-1]:
-                self.states.append(state)
-
-        def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
-            node = self.open_nodes[fh] if fh in self.open_nodes else self.node(path)
-            kind = stat.S_IFDIR if node.is_folder else stat.S_IFREG
-            mode = kind | (0o755 if node.is_folder else 0o644)
-            return {"st_mode": mode, "st_nlink": node.links, "st_size": len(node.content)}
-
-        def readdir(self, path: str, fh: int) -> list[str]:  # noqa: ARG002
-            inside = [PurePosixPath(each) for each in self.names if each != "/"]
-            return [".", "..", *(each.name for each in inside if str(each.parent) == path)]
-
-        def opendir(self, path: str) -> int:
-            return self.hand_out(self.node(path))
-
-        def releasedir(self, path: str, fh: int) -> int:  # noqa: ARG002
-            self.open_nodes.pop(fh, None)
-            return 0
-
-        def mkdir(self, path: str, mode: int) -> int:  # noqa: ARG002
-            self.add(path, Node(is_folder=True))
-            return 0
-
-        def rmdir(self, path: str) -> int:
-            if any(str(PurePosixPath(each).parent) == path for each in self.names if each != "/"):
-                raise mfusepy.FuseOSError(errno.ENOTEMPTY)
-            del self.names[path]
-            return 0
-
-        def create(self, path: str, mode: int, fi: object = None) -> int:  # noqa: ARG002
-            node = Node(is_folder=False)
-            self.add(path, node)
-            return self.hand_out(node)
-
-        def open(self, path: str, flags: int) -> int:
-            node = self.node(path)
-            if flags & os.O_TRUNC:
-                node.content.clear()
-            return self.hand_out(node)
-
-        def release(self, path: str, fh: int) -> int:  # noqa: ARG002
-            self.open_nodes.pop(fh, None)
-            return 0
-
-        def read(self, path: str, size: int, offset: int, fh: int) -> bytes:  # noqa: ARG002
-            return bytes(self.open_nodes[fh].content[offset : offset + size])
-
-        def write(self, path: str, data: bytes, offset: int, fh: int) -> int:  # noqa: ARG002
-            content = self.open_nodes[fh].content
-            content.extend(b"\0" * (offset - len(content)))
-            content[offset : offset + len(data)] = data
-            return len(data)
-
-        def truncate(self, path: str, length: int, fh: int | None = None) -> int:
-            content = (self.open_nodes[fh] if fh else self.node(path)).content
-            del content[length:]
-            content.extend(b"\0" * (length - len(content)))
-            return 0
-
-        def link(self, target: str, source: str) -> int:
-            node = self.node(source)
-            self.add(target, node)
-            node.links += 1
-            return 0
-
-        def unlink(self, path: str) -> int:
-            self.node(path).links -= 1
-            del self.names[path]
-            return 0
-
-        def rename(self, old: str, new: str) -> int:
-            self.names[new] = self.names.pop(old)
-            return 0
-
-        def fsync(self, path: str, datasync: int, fh: int) -> int:  # noqa: ARG002
-            node = self.open_nodes[fh]
-            node.durable = bytes(node.content)
-            self.remember()
-            return 0
-
-        def fsyncdir(self, path: str, datasync: int, fh: int) -> int:  # noqa: ARG002
-            for names in (self.durable_names, self.names):
-                inside = [
-                    each for each in names if each != "/" and str(PurePosixPath(each).parent) == path
-                ]
-                if names is self.durable_names:
-                    for each in inside:
-                        del names[each]
-                else:
-                    self.durable_names.update((each, names[each]) for each in inside)
-            self.remember()
-            return 0
-
-        def statfs(self, path: str) -> dict[str, int]:  # noqa: ARG002
-            return {"f_bsize": 4096, "f_blocks": 2**20, "f_bavail": 2**20, "f_bfree": 2**20}
-
-    files = Forgetful()
-    mfusepy.FUSE(files, sys.argv[1], foreground=True, nothreads=True)
-    with Path(sys.argv[2]).open("w") as out:
-        for state in files.states:
-            plain = {
-                path: None if data is None else base64.b64encode(data).decode()
-                for path, data in state.items()
-            }
-            out.write(json.dumps(plain) + "\n")
-
-
-if __name__ == "__main__":
-    main()

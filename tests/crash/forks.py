@@ -8,6 +8,7 @@ can be killed.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -113,9 +114,7 @@ class Forks:
         """Start a run whose log stands in ``folder``; see `Order`."""
         self._count += 1
         log = folder / f"run-{self._count}.log"
-        order = Order(
-            tuple(words), str(log), bug, str(stop_at or ""), file_bytes_max, environment
-        )
+        order = Order(tuple(words), str(log), bug, str(stop_at or ""), file_bytes_max, environment)
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(asdict(order)) + "\n")
         self._process.stdin.flush()
@@ -185,14 +184,11 @@ def main() -> None:
 
 def _warm_up() -> None:
     """Import what a run imports; no thread may be started by it, since threads are not forked."""
-    import grpc.aio  # noqa: PLC0415
-    import obstore  # noqa: PLC0415
-    import pyarrow.csv  # noqa: PLC0415
-    import pyarrow.dataset  # noqa: PLC0415
-    import pyarrow.parquet  # noqa: PLC0415
-
-    import tritonbulk.cli.main  # noqa: PLC0415
-    import tritonbulk.cli.score  # noqa: F401, PLC0415
+    for name in (
+        *("grpc.aio", "obstore", "pyarrow.csv", "pyarrow.dataset", "pyarrow.parquet"),
+        *("tritonbulk.cli.main", "tritonbulk.cli.score"),
+    ):
+        importlib.import_module(name)
 
 
 def _become(order: Order) -> None:

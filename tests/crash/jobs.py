@@ -12,7 +12,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from tritonbulk.checking import verify
-from tritonbulk.errors import DamagedError
+from tritonbulk.errors import DamagedError, OutputError
 from tritonbulk.job.commit import look
 from tritonbulk.job.statement import read_part
 from tritonbulk.job.stores.base import Store
@@ -38,18 +38,20 @@ class LiveJob:
         rows: its input.
         endpoint: of the server.
         model: one that doubles, with at most 256 rows a request.
+        options: more words of the command line.
     """
 
     rows: Path
     endpoint: str
     model: str = "wide"
+    options: tuple[str, ...] = ()
 
     def words(self, out: object, *more: str) -> tuple[str, ...]:
         """Return the command line that begins or goes on with it."""
         return (
             *("score", str(self.rows), "--model", self.model, "--endpoint", self.endpoint),
             *("--out", str(out), "--input-map", "x=a,b,c,d"),
-            *("--segment-rows", str(SEGMENT_ROWS), *more),
+            *("--segment-rows", str(SEGMENT_ROWS), *self.options, *more),
         )
 
 
@@ -67,7 +69,8 @@ def digests(store: Store | Path) -> dict[str, str]:
 def faults(store: Store | Path) -> list[str]:
     """Return what is wrong with an output that may be unfinished; nothing may ever be.
 
-    Every part that can be seen is whole, and where there is a manifest it lists parts that stand.
+    Every part and job file that can be seen is whole, and where there is a manifest it lists parts
+    that stand.
     """
     store = LocalStore(store) if isinstance(store, Path) else store
     found = []
@@ -76,9 +79,12 @@ def faults(store: Store | Path) -> list[str]:
             read_part(store.read(name) or b"")
         except DamagedError as error:
             found.append(f"{name}: {error}")
-    standing = look(store)
-    if standing.jobs and all(job.manifest for job in standing.jobs):
-        found += verify(store).problems
+    try:
+        standing = look(store)
+        if standing.jobs and all(job.manifest for job in standing.jobs):
+            found += verify(store).problems
+    except (DamagedError, OutputError) as error:
+        found.append(str(error))
     return found
 
 

@@ -1,4 +1,4 @@
-"""An S3 server in this process whose replies are lost, refused and cut short by a seeded schedule."""
+"""An S3 server in this process whose replies are lost, refused, cut short by a seeded schedule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ Environment = dict[str, Any]
 Reply = Callable[..., Any]
 
 BUCKET = "faults"
-_SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+_SLOW_DOWN = (
+    b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+)
 _CONFLICT = (
     b"<Error><Code>ConditionalRequestConflict</Code>"
     b"<Message>A conflicting conditional operation is in progress.</Message></Error>"
@@ -64,9 +66,7 @@ class FaultyServer:
             self.done[fault] = self.done.get(fault, 0) + 1
             return fault
 
-    def _half_answered(
-        self, environment: Environment, start: Reply, fault: str
-    ) -> Iterable[bytes]:
+    def _half_answered(self, environment: Environment, start: Reply, fault: str) -> Iterable[bytes]:
         """Carry a request out; its reply is lost, or ends before its end."""
         said: list[Any] = []
         body = b"".join(self._application(environment, lambda *given: said.append(given)))
@@ -89,7 +89,10 @@ def _hang_up(environment: Environment) -> list[bytes]:
 @contextmanager
 def faulty_server() -> Iterator[FaultyServer]:
     """Run one, with an empty bucket `BUCKET`; it disturbs nothing until its ``share`` is set."""
-    from moto.server import DomainDispatcherApplication, create_backend_app  # noqa: PLC0415
+    from moto.moto_server.werkzeug_app import (  # noqa: PLC0415
+        DomainDispatcherApplication,
+        create_backend_app,
+    )
     from werkzeug.serving import WSGIRequestHandler, make_server  # noqa: PLC0415
 
     class Quiet(WSGIRequestHandler):

@@ -1,9 +1,9 @@
 """Disks that fail: a sentence and exit code 3, no half a part, and the next run goes on."""
 
+import os
 import random
 import shutil
 import subprocess
-import os
 
 import pytest
 
@@ -33,9 +33,7 @@ def check_next(job, forks, folder, out, clean):
     assert jobs.digests(out) == clean
 
 
-def test_calls_that_fail(job, forks, clean, folder, tally, cases):
-    if why := strace.missing():
-        pytest.skip(f"failing system calls: {why}")
+def test_calls_that_fail(job, forks, clean, calls, folder, tally, cases):
     dice, out = random.Random(5), folder / "out"
     failures = [
         (call, number, error)
@@ -45,7 +43,7 @@ def test_calls_that_fail(job, forks, clean, folder, tally, cases):
             "link": ("EIO", "ENOSPC", "EPERM", "EROFS"),
             "mkdir": ("EIO", "EACCES", "EROFS"),
         }.items()
-        for number in range(1, 2 * jobs.SEGMENTS + 8)
+        for number in range(1, calls.get(call, 0) + 1)
         for error in errors
     ]
     wanted, codes = cases(24, 330), []
@@ -57,7 +55,9 @@ def test_calls_that_fail(job, forks, clean, folder, tally, cases):
         check_next(job, forks, folder, out, clean)
         shutil.rmtree(out)
         tally("P9: a system call fails")
-    assert codes.count(3) >= wanted // 5, "the faults hit nothing"
+    # Where links are refused, files are renamed; a folder that another thread makes is not missed.
+    assert codes.count(3) >= wanted // 2, "the faults hit nothing"
+    tally("P9: of which ended the run", codes.count(3))
 
 
 @pytest.fixture
@@ -121,9 +121,7 @@ def test_files_that_may_not_grow(job, forks, clean, folder, tally, cases):
 
 def test_short_writes_that_go_unseen_are_found(job, forks, folder, tally):
     out = folder / "out"
-    run = forks.start(
-        job.words(out), folder, file_bytes_max=4_000, bug="short writes go unseen"
-    )
+    run = forks.start(job.words(out), folder, file_bytes_max=4_000, bug="short writes go unseen")
     run.wait()
     assert jobs.faults(out)
     tally("P9: seeded bug found: short writes go unseen")

@@ -22,22 +22,11 @@ MORE_KILLS_MAX = 2
 KILLS_MAX = 20
 
 
-@pytest.fixture(scope="module")
-def calls(job, forks, clean, tmp_path_factory):
-    """How often the busiest thread of a run makes each call."""
-    if why := strace.missing():
-        pytest.skip(f"kills at system calls: {why}")
-    folder = tmp_path_factory.mktemp("calls")
-    run = forks.start(job.words(folder / "out"), folder, stop_at=folder / "out")
-    assert run.until_stopped()
-    counted = strace.count_calls(run, folder / "calls")
-    assert run.wait() == 0, run.said
-    assert {"openat", "write", "fsync", "mkdir", "sendmsg"} <= counted.keys()
-    return counted
-
-
 def kill_and_go_on(job, forks, folder, point, dice, bug=""):
-    """Kill a run at a call, perhaps later ones too, and go on; return what is wrong then."""
+    """Kill a run at a call, perhaps later ones too, and go on.
+
+    Return whether the call was reached, and what is wrong then.
+    """
     out = folder / "out"
     shutil.rmtree(out, ignore_errors=True)
     run = forks.start(job.words(out), folder, stop_at=out, bug=bug)
@@ -55,30 +44,34 @@ def kill_and_go_on(job, forks, folder, point, dice, bug=""):
     run = forks.start(job.words(out), folder)
     if run.wait() != 0:
         found.append(run.said)
-    return found
+    return code != 0, found
 
 
-def test_a_run_killed_at_any_call_is_gone_on_with(
-    job, forks, clean, calls, folder, tally, cases
-):
-    dice = random.Random(1)
+def test_a_run_killed_at_any_call_is_gone_on_with(job, forks, clean, calls, folder, tally, cases):
+    dice, killed = random.Random(1), 0
     points = [(call, number) for call, most in calls.items() for number in range(1, most + 1)]
     wanted = cases(60, 1000)
     # Every call at least once; again with other later kills where there are fewer points.
     first = [(call, dice.randint(1, most)) for call, most in calls.items()]
-    rest = random.sample(points, len(points)) * (wanted // len(points) + 1)
-    for point in (first + rest)[:wanted]:
-        found = kill_and_go_on(job, forks, folder, point, dice)
+    rest = dice.sample(points, len(points)) * (wanted // len(points) + 1)
+    for point in first + rest:
+        was_killed, found = kill_and_go_on(job, forks, folder, point, dice)
         assert not found, (point, found)
         assert jobs.digests(folder / "out") == clean, point
-        tally("P1, P2: killed at a system call")
+        # Threads share the calls otherwise from run to run: not every one is reached.
+        if was_killed:
+            tally("P1, P2: killed at a system call")
+            killed += 1
+        if killed == wanted:
+            break
+    assert killed == wanted
 
 
 @pytest.mark.parametrize("bug", ["parts are written in place", "the manifest is early"])
 def test_a_bug_is_found_by_kills_at_calls(bug, job, forks, clean, calls, folder, tally):
     call = "write" if "place" in bug else "fsync"
     for number in range(2, 40):
-        found = kill_and_go_on(job, forks, folder, (call, number), random.Random(0), bug)
+        _, found = kill_and_go_on(job, forks, folder, (call, number), random.Random(0), bug)
         if found or jobs.digests(folder / "out") != clean:
             tally(f"P1: seeded bug found: {bug}")
             return
@@ -86,19 +79,19 @@ def test_a_bug_is_found_by_kills_at_calls(bug, job, forks, clean, calls, folder,
 
 
 def test_jobs_killed_at_random_moments_end_as_undisturbed_ones(
-    job, forks, clean, clean_s, folder, tally, cases
+    slow, forks, slow_clean, folder, tally, cases
 ):
-    dice = random.Random(2)
+    dice, (clean, clean_s) = random.Random(2), slow_clean
     for number in range(cases(5, 100)):
         out = folder / f"out-{number}"
         for _ in range(dice.randint(5, KILLS_MAX)):
-            run = forks.start(job.words(out), folder)
-            time.sleep(dice.uniform(0, clean_s))
+            run = forks.start(slow.words(out), folder)
+            time.sleep(dice.uniform(0, clean_s / 4))
             run.send(signal.SIGKILL)
-            run.wait()
+            if run.wait():
+                tally("P1: kills at random moments")
             assert not out.exists() or not jobs.faults(out)
-            tally("P1: kills at random moments")
-        run = forks.start(job.words(out), folder)
+        run = forks.start(slow.words(out), folder)
         assert run.wait() == 0, run.said
         assert jobs.digests(out) == clean
         shutil.rmtree(out)
@@ -111,16 +104,18 @@ def predictions(out):
 
 @pytest.mark.parametrize("batch_rows", [256, 32])
 def test_a_model_that_varies_with_its_batch_varies_no_more_when_killed(
-    batch_rows, job, forks, clean_s, folder, tally
+    batch_rows, job, forks, folder, tally
 ):
     job, dice = replace(job, model="varying"), random.Random(10)
     words = {name: job.words(folder / name, "--batch-rows", str(batch_rows))
              for name in ("clean", "killed")}  # fmt: skip
+    began = time.monotonic()
     run = forks.start(words["clean"], folder)
     assert run.wait() == 0, run.said
+    clean_s = time.monotonic() - began
     for _ in range(5):
         run = forks.start(words["killed"], folder)
-        time.sleep(dice.uniform(0.3, 1) * clean_s)
+        time.sleep(dice.uniform(0, clean_s / 2))
         run.send(signal.SIGKILL)
         run.wait()
         assert not (folder / "killed").exists() or not jobs.faults(folder / "killed")

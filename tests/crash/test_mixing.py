@@ -106,7 +106,7 @@ def rename_a_file(world):
 
 
 def another_contract(world):
-    tensor = InputTensor("x", FP32, (1,), (Column("a", nulls="nan"),))
+    tensor = InputTensor("x", FP32, (1,), (Column("a", null="nan"),))
     contract = Contract("m", "sha256:1", (tensor,), OUTPUTS)
     world.model = replace(world.model, contract=contract)
     del world.options["input_map"]
@@ -123,8 +123,11 @@ FILES = {
     "the order of inputs": (swap_files, r"inputs\[0\].name"),
     "the name of an input": (rename_a_file, r"inputs\[1\].name"),
 }
-TOUCHED = {name for name in FILES if name.startswith(("a byte", "the time", "the length", "the rows",
-                                                      "the values", "the name"))}
+TOUCHED = {
+    name
+    for name in FILES
+    if name.startswith(("a byte", "the time", "the length", "the rows", "the values", "the name"))
+}
 """Changes of files that the first run has before it; it must not go on with what it reads then."""
 
 MODELS = {

@@ -30,8 +30,9 @@ def rows(tmp_path_factory):
 
 def command(rows, triton, out, *more):
     return [
-        *TRITONBULK, "score", str(rows), "--model", "double", "--endpoint", triton.grpc,
-        "--out", str(out), "--input-map", "x=a,b,c,d", "--segment-rows", "5000", "--json", *more,
+        *TRITONBULK, "score", str(rows), "--model", "wide", "--endpoint", triton.grpc,
+        "--out", str(out), "--input-map", "x=a,b,c,d", "--segment-rows", "5000",
+        "--batch-rows", "64", "--json", *more,
     ]  # fmt: skip
 
 

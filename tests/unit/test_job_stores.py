@@ -182,6 +182,47 @@ def test_a_store_that_replaces_is_found_out(bucket, monkeypatch):
         store.prepare()
 
 
+def test_a_probe_whose_first_put_meets_a_conflict_says_that_a_retry_may_help(bucket):
+    store = ObjectStore(f"{bucket}/x")
+    put, puts = store._obstore.put, []
+
+    class Conflicting:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def put(self, *given, **options):
+            puts.append(given)
+            if len(puts) == 1:
+                raise real.exceptions.AlreadyExistsError("409 Conflict")
+            return put(*given, **options)
+
+    real, store._obstore = store._obstore, Conflicting()
+    with pytest.raises(UnsureError, match="check the store"):
+        store.prepare()
+    store.prepare()
+    assert len(puts) == 4
+
+
+def test_a_probe_whose_first_reply_was_lost_holds(bucket):
+    store = ObjectStore(f"{bucket}/x")
+    put, puts = store._obstore.put, []
+
+    class Losing:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def put(self, *given, **options):
+            puts.append(given)
+            if len(puts) == 1:
+                # As the library's own repetition after a lost reply does.
+                put(*given, **options)
+            return put(*given, **options)
+
+    real, store._obstore = store._obstore, Losing()
+    store.prepare()
+    assert len(puts) == 2
+
+
 def test_a_missing_bucket_and_a_dead_store_are_sentences_without_secrets(bucket, monkeypatch):
     with pytest.raises(SinkError, match="bucket exists") as missing:
         ObjectStore("s3://no-such-bucket/x").prepare()

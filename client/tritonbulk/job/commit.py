@@ -174,7 +174,7 @@ def open_job(
     decided = start(standing, spec, is_fresh=is_fresh)
     if decided is Start.FINISHED:
         return next(job for job in standing.jobs if job.file.fingerprint == spec.fingerprint)
-    store.prepare()
+    _asked(store.prepare, sleep)
     increment = len(standing.jobs) - (decided is Start.CONTINUE)
     file = JobFile(spec.to_plain(), spec.fingerprint, version("tritonbulk"), asked)
     name = job_names(increment)[0]

@@ -26,6 +26,7 @@ class Store(Protocol):
         """Make the prefix ready, and check that what `create` promises is kept there.
 
         Raises:
+            UnsureError: the store does not answer, or not usably; a retry may help.
             SinkError: it cannot be; a retry helps once the cause is gone.
             OptionError: the store cannot create without replacing; a retry does not help.
         """
