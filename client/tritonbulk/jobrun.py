@@ -230,6 +230,7 @@ def record_run(store: Store, figures: Mapping[str, Any]) -> None:
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     name = f"{OWN_FOLDER}/runs/{now}-{secrets.token_hex(4)}.json"
     store.create(name, (json.dumps(figures, indent=1) + "\n").encode())
+    store.tidy()
 
 
 def scratch_job(folder: Path) -> OpenJob:

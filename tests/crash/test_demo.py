@@ -1,5 +1,6 @@
 """The demo killed ten times in a row, and its scoring into an object store: as if undisturbed."""
 
+import contextlib
 import os
 import random
 import shutil
@@ -7,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -40,30 +42,51 @@ def run_to_the_end(words, folder, environment=None):
     return time.monotonic() - began
 
 
-def kill_at_random(words, folder, dice, between_s, environment=None):
-    """Start a command and kill it and all that it started at a moment of chance."""
-    process = subprocess.Popen(
+def start(words, folder, environment=None):
+    """Start a command as the leader of a group of processes."""
+    return subprocess.Popen(
         words, cwd=folder, env={**os.environ, **(environment or {})}, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
-    time.sleep(dice.uniform(*between_s))
+
+
+def kill_after(process, seconds):
+    """Kill a command and all that it started after a while."""
+    time.sleep(seconds)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
+def is_scoring(process):
+    """Return whether ``tritonbulk score`` runs in the group of a process."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if b"\0score\0" in path.read_bytes() and os.getpgid(int(path.parent.name)) == process.pid:
+                return True
+    return False
+
+
+def until(condition, process):
+    """Wait for a condition while a process lives; return the time."""
+    while not condition() and process.poll() is None:
+        time.sleep(0.005)
+    return time.monotonic()
+
+
 def test_the_demo_killed_ten_times_ends_as_an_undisturbed_one(folder, tally):
     dice, out = random.Random(8), folder / "scored"
-    began = time.time()
-    run_to_the_end(DEMO, folder)
     own = out / "_tritonbulk"
-    begin_s, end_s = (
-        (own / name).stat().st_mtime - began for name in ("job.json", "manifest.json")
-    )
+    demo = start(DEMO, folder)
+    begin_s = until(lambda: is_scoring(demo), demo)
+    end_s = until(lambda: not is_scoring(demo), demo)
+    assert demo.wait(RUN_S_MAX) == 0
     clean = jobs.digests(out)
     shutil.rmtree(out)
-    for at in range(KILLS):
-        # Scoring is a small piece: every other kill aims at it. The sweep after it writes nothing.
-        kill_at_random(DEMO, folder, dice, (begin_s if at % 2 else 0.0, end_s))
+    for _ in range(KILLS):
+        demo = start(DEMO, folder)
+        # Scoring is a small piece of a demo, and the only one that writes to the output.
+        until(lambda: is_scoring(demo), demo)
+        kill_after(demo, dice.uniform(0, end_s - begin_s))
         assert not out.exists() or not jobs.faults(out)
         tally("P1: kills of the demo")
         if own.exists() and not (own / "manifest.json").exists():
@@ -96,7 +119,9 @@ def test_the_demos_scoring_into_an_object_store_killed_ten_times(folder, tally, 
         )
         clean_s = run_to_the_end(clean, folder, environment)
         for _ in range(KILLS):
-            kill_at_random(killed, folder, dice, (0.4 * clean_s, clean_s), environment)
+            kill_after(
+                start(killed, folder, environment), dice.uniform(0.4 * clean_s, clean_s)
+            )
             store = ObjectStore(f"s3://{BUCKET}/killed")
             assert not jobs.faults(store)
             tally("P1: kills of scoring into an object store")

@@ -89,16 +89,18 @@ def read_part(data: bytes) -> PartStatement:
     """
     try:
         begin, end = _seal_span(data)
-        statement = json.loads(data[data.rfind(_BEGIN, 0, begin) : end])
-    except ValueError as error:
+        plain = json.loads(data[data.rfind(_BEGIN, 0, begin) : end])
+        sealed = plain.pop("seal")
+        del plain[PART_KEY]
+        statement = PartStatement(**plain)
+    except (ValueError, KeyError, TypeError) as error:
         raise DamagedError("it holds no statement of a part") from error
     view, digest = memoryview(data), hashlib.sha256()
     for piece in (view[:begin], _OPEN.encode(), view[begin + 64 :]):
         digest.update(piece)
-    if digest.hexdigest() != statement.pop("seal"):
+    if digest.hexdigest() != sealed:
         raise DamagedError("its bytes do not match its seal")
-    del statement[PART_KEY]
-    return PartStatement(**statement)
+    return statement
 
 
 def _seal_span(data: bytes) -> tuple[int, int]:
