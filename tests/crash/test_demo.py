@@ -61,7 +61,10 @@ def is_scoring(process):
     """Return whether ``tritonbulk score`` runs in the group of a process."""
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if b"\0score\0" in path.read_bytes() and os.getpgid(int(path.parent.name)) == process.pid:
+            if (
+                b"\0score\0" in path.read_bytes()
+                and os.getpgid(int(path.parent.name)) == process.pid
+            ):
                 return True
     return False
 
@@ -119,9 +122,7 @@ def test_the_demos_scoring_into_an_object_store_killed_ten_times(folder, tally, 
         )
         clean_s = run_to_the_end(clean, folder, environment)
         for _ in range(KILLS):
-            kill_after(
-                start(killed, folder, environment), dice.uniform(0.4 * clean_s, clean_s)
-            )
+            kill_after(start(killed, folder, environment), dice.uniform(0.4 * clean_s, clean_s))
             store = ObjectStore(f"s3://{BUCKET}/killed")
             assert not jobs.faults(store)
             tally("P1: kills of scoring into an object store")
