@@ -69,9 +69,9 @@ def is_scoring(process):
     return False
 
 
-def until(condition, process):
-    """Wait for a condition while a process lives; return the time."""
-    while not condition() and process.poll() is None:
+def until_scoring(process, *, is_over=False):
+    """Wait while a process lives until its scoring has begun, or is over; return the time."""
+    while is_scoring(process) is is_over and process.poll() is None:
         time.sleep(0.005)
     return time.monotonic()
 
@@ -80,15 +80,15 @@ def test_the_demo_killed_ten_times_ends_as_an_undisturbed_one(folder, tally):
     dice, out = random.Random(8), folder / "scored"
     own = out / "_tritonbulk"
     demo = start(DEMO, folder)
-    begin_s = until(lambda: is_scoring(demo), demo)
-    end_s = until(lambda: not is_scoring(demo), demo)
+    begin_s = until_scoring(demo)
+    end_s = until_scoring(demo, is_over=True)
     assert demo.wait(RUN_S_MAX) == 0
     clean = jobs.digests(out)
     shutil.rmtree(out)
     for _ in range(KILLS):
         demo = start(DEMO, folder)
         # Scoring is a small piece of a demo, and the only one that writes to the output.
-        until(lambda: is_scoring(demo), demo)
+        until_scoring(demo)
         kill_after(demo, dice.uniform(0, end_s - begin_s))
         assert not out.exists() or not jobs.faults(out)
         tally("P1: kills of the demo")
