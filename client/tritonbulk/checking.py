@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from tritonbulk.errors import DamagedError, InputError, OutputError, SourceError
-from tritonbulk.job.commit import look
+from tritonbulk.job.commit import look, read_listed
 from tritonbulk.job.manifest import Manifest, check_tiling
 from tritonbulk.job.protocol import Standing, StandingJob
 from tritonbulk.job.statement import PartStatement, part_number, read_part
@@ -127,9 +126,7 @@ def verify(store: Store) -> Verified:
         checked, faults = _verified_inputs(job.file.spec, job.manifest)
         inputs += checked
         problems += faults
-    listed = {
-        entry["name"] for job in standing.jobs if job.manifest for entry in job.manifest.parts
-    }
+    listed = {entry["name"] for entry in standing.listed}
     if all(job.manifest for job in standing.jobs):
         problems += [
             f"{name}: it is in no manifest" for name in standing.parts if name not in listed
@@ -145,11 +142,7 @@ def _jobs_of(store: Store) -> Standing:
 
 
 def _verified_part(store: Store, job: StandingJob, entry: Mapping[str, Any]) -> PartStatement:
-    data = store.read(entry["name"])
-    if data is None:
-        raise DamagedError("it is missing")
-    if (len(data), hashlib.sha256(data).hexdigest()) != (entry["bytes"], entry["sha256"]):
-        raise DamagedError("its bytes are not those of the manifest")
+    data = read_listed(store, entry)
     statement = read_part(data)
     try:
         table = decode_part(data, job.file.out_format)

@@ -213,6 +213,11 @@ class ScoreOptions:
                 f"--single-file {self.single_file} has none of the extensions "
                 f"{', '.join(SINGLE_FILE_FORMATS)}, which tell its format"
             )
+        if self.single_file is not None and _is_below(self.single_file, self.out):
+            raise OptionError(
+                f"--single-file {self.single_file} lies in --out {self.out}, whose readers would "
+                "see every row twice; give another place"
+            )
 
     @property
     def batch_rows_pinned(self) -> int | None:
@@ -254,6 +259,11 @@ class ScoreOptions:
                 "--transport shm opens memory of this process to the server at "
                 f"{self.endpoints[0]}; add --trust-shared-memory if you trust it"
             )
+
+
+def _is_below(file: Path, out: Path | str) -> bool:
+    is_local = "://" not in str(out)
+    return is_local and file.absolute().is_relative_to(Path(out).absolute())
 
 
 def _check_endpoint(endpoint: str) -> None:

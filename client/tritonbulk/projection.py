@@ -21,18 +21,23 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from tritonbulk.errors import DamagedError, OutputError
+from tritonbulk.job.commit import read_listed
 from tritonbulk.job.protocol import Put
-from tritonbulk.job.statement import read_part
 from tritonbulk.job.stores.base import Store
 from tritonbulk.job.stores.local import make_folder, publish, sink_errors
 from tritonbulk.part import decode_part
 
 
-def project(store: Store, parts: Sequence[str], path: Path) -> None:
-    """Write the rows of ``parts`` in order to one file; its extension tells the format.
+def project(store: Store, listed: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Write the rows of all parts in order to one file; its extension tells the format.
 
     CSV has a header line and cannot hold lists or bytes; in JSON Lines numbers that are not finite
     are null, and bytes are Base64.
+
+    Args:
+        store: where the parts stand.
+        listed: their entries in the manifests; a part that is not as listed is refused.
+        path: of the file.
 
     Raises:
         OutputError: another file stands there, or the format cannot hold a column; no retry.
@@ -45,7 +50,7 @@ def project(store: Store, parts: Sequence[str], path: Path) -> None:
     def write(file: io.FileIO) -> None:
         nonlocal digest
         buffered = io.BufferedWriter(file)
-        write_rows(_tables(store, parts), buffered)
+        write_rows(_tables(store, listed), buffered)
         buffered.flush()
         buffered.detach()
         file.seek(0)
@@ -65,13 +70,11 @@ def project(store: Store, parts: Sequence[str], path: Path) -> None:
         )
 
 
-def _tables(store: Store, parts: Sequence[str]) -> Iterator[pa.Table]:
-    for name in parts:
-        data = store.read(name)
-        if data is None:
-            raise DamagedError(f"{store.name}/{name} is missing; run tritonbulk verify")
+def _tables(store: Store, listed: Sequence[Mapping[str, Any]]) -> Iterator[pa.Table]:
+    for entry in listed:
+        name = entry["name"]
         try:
-            read_part(data)
+            data = read_listed(store, entry)
         except DamagedError as error:
             raise DamagedError(f"{store.name}/{name} is damaged ({error}); restore it") from error
         table = decode_part(data, "arrow" if name.endswith(".arrow") else "parquet")

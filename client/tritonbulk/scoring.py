@@ -18,7 +18,7 @@ from tritonbulk.assembly import (
 from tritonbulk.bottleneck import Bottleneck, find_bottleneck
 from tritonbulk.clocks import Stopwatch
 from tritonbulk.driver import drive
-from tritonbulk.errors import StoppedError
+from tritonbulk.errors import SinkError, StoppedError
 from tritonbulk.job.commit import OpenJob, look, open_job
 from tritonbulk.job.manifest import Manifest
 from tritonbulk.job.protocol import StandingJob, check_start
@@ -93,7 +93,7 @@ async def run_score(
     result = await _run_job(options, store, observer, stop, ready)
     if options.single_file is not None:
         finished = await asyncio.to_thread(look, store)
-        await asyncio.to_thread(project, store, finished.parts, options.single_file)
+        await asyncio.to_thread(project, store, finished.listed, options.single_file)
         observer.say(f"all rows are in {options.single_file} as well")
     return result
 
@@ -113,11 +113,11 @@ async def _run_job(
     inputs = await asyncio.to_thread(job_inputs, source, options, standing)
     if inputs is None:
         observer.say(f"no input is new: every file is in {store.name} already")
-        return _unneeded(options, standing.jobs[-1], watch)
+        return _unneeded(options, store, standing.jobs[-1], watch)
     asked = await asyncio.to_thread(asked_of, options)
     if finished := finished_job(standing, inputs, asked):
         observer.say(f"this job is finished already; see {store.name}")
-        return _unneeded(options, finished, watch)
+        return _unneeded(options, store, finished, watch)
     watch.pause()
     given = contextlib.nullcontext(ready) if ready else serve(options, observer.say)
     async with given as servers:
@@ -136,7 +136,7 @@ async def _run_job(
             )
             if isinstance(job, StandingJob):
                 observer.say(f"this job is finished already; see {store.name}")
-                return _unneeded(options, job, watch)
+                return _unneeded(options, store, job, watch)
             run = _Run(options, observer, watch, servers, endpoints, model, plan, inputs, job, stop)
             result = await run.carry_out(segment_rows)
         watch.pause()
@@ -214,7 +214,10 @@ class _Run:
             await asyncio.to_thread(write_empty, self.job, source, plan)
         manifest, _ = await asyncio.to_thread(self.job.finish)
         result = self._result(driven, transport, manifest, before, bottleneck)
-        await asyncio.to_thread(record_run, self.job.store, asdict(result))
+        try:
+            await asyncio.to_thread(record_run, self.job.store, asdict(result))
+        except SinkError as error:
+            self.observer.say(f"the job is finished, but figures of this run are not kept: {error}")
         return result
 
     def _rows_expected(self) -> int | None:
@@ -251,7 +254,7 @@ class _Run:
             model_version=self.model.version,
             endpoints=self.servers.addresses,
             transport=transport,
-            output=str(self.options.out),
+            output=self.job.store.name,
             rows_filtered=driven.rows_filtered,
             job=self.job.file.fingerprint,
             job_rows=manifest.rows,
@@ -263,7 +266,9 @@ class _Run:
         )
 
 
-def _unneeded(options: ScoreOptions, job: StandingJob, watch: Stopwatch) -> ScoreResult:
+def _unneeded(
+    options: ScoreOptions, store: Store, job: StandingJob, watch: Stopwatch
+) -> ScoreResult:
     """Return the result of a run that found its job finished."""
     assert job.manifest is not None, "only a finished job needs no run"
     watch.pause()
@@ -283,7 +288,7 @@ def _unneeded(options: ScoreOptions, job: StandingJob, watch: Stopwatch) -> Scor
         model_version=model["version"],
         endpoints=(),
         transport="",
-        output=str(options.out),
+        output=store.name,
         rows_filtered=0,
         job=job.file.fingerprint,
         job_rows=job.manifest.rows,

@@ -145,6 +145,34 @@ def test_a_part_is_synced_before_it_is_seen_and_its_folder_after(tmp_path, monke
     assert calls == [("sync", "tmp"), ("link", "part"), ("sync", tmp_path.parent.name)]
 
 
+def test_folders_that_a_killed_run_has_made_are_synced(tmp_path, monkeypatch):
+    (tmp_path / "a" / "out" / "_tritonbulk").mkdir(parents=True)
+    synced, fsync = set(), os.fsync
+
+    def spy(handle):
+        synced.add(Path(f"/proc/self/fd/{handle}").readlink())
+        fsync(handle)
+
+    monkeypatch.setattr(local.os, "fsync", spy)
+    LocalStore(tmp_path / "a" / "out").prepare()
+    out = tmp_path / "a" / "out"
+    assert {out / "_tritonbulk", out, out.parent, tmp_path} <= synced
+
+
+def test_a_run_whose_scratch_folder_was_tidied_away_has_to_look(tmp_path, monkeypatch):
+    store, make_folder = LocalStore(tmp_path), local.make_folder
+    store.prepare()
+
+    def make_and_lose(folder):
+        make_folder(folder)
+        store.tidy()
+
+    monkeypatch.setattr(local, "make_folder", make_and_lose)
+    assert store.create("part", b"x") is Put.UNKNOWN
+    monkeypatch.undo()
+    assert store.create("part", b"x") is Put.CREATED
+
+
 def test_a_run_whose_scratch_file_was_tidied_away_has_to_look(tmp_path, monkeypatch):
     store, link = LocalStore(tmp_path), Path.hardlink_to
     store.prepare()

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tritonbulk.checking import status, verify
-from tritonbulk.errors import DamagedError, OutputError, SourceError
+from tritonbulk.errors import DamagedError, OptionError, OutputError, SourceError
 from tritonbulk.job.commit import look
 from tritonbulk.job.statement import read_part
 from tritonbulk.job.stores.local import LocalStore
@@ -142,7 +142,7 @@ def test_a_job_of_arrow_parts_is_continued_verified_and_projected(
     stated = json.loads(pa.ipc.open_file(data).schema.metadata[b"tritonbulk.part"])
     assert stated["seal"] != "0" * 64, "readers of the file see the sealed one"
     assert (stated["rows"], stated["rows_filtered"]) == (50, 50)
-    project(store, names, tmp_path / f"all.{extension}")
+    project(store, look(store).listed, tmp_path / f"all.{extension}")
     kind = {"jsonl": "json"}.get(extension, extension)
     read = ds.dataset(tmp_path / f"all.{extension}", format=kind).to_table()
     assert read["id"].to_pylist() == list(range(450, ROWS))
@@ -374,17 +374,26 @@ def test_a_single_file_holds_all_rows_and_is_never_replaced(program, rows, tmp_p
     out, single = tmp_path / "out", tmp_path / "deep" / f"all.{extension}"
     program.run(asked(rows, out=out))
     store = LocalStore(out)
-    parts = [name for name in store.names("") if name.startswith("part-")]
-    project(store, parts, single)
+    listed = look(store).listed
+    project(store, listed, single)
     read = ds.dataset(single, format={"jsonl": "json"}.get(extension, extension)).to_table()
     assert read["id"].to_pylist() == list(range(ROWS))
     assert read["y"].to_pylist() == [2.0 * row for row in range(ROWS)]
     before = single.read_bytes()
-    project(store, parts, single)
+    project(store, listed, single)
     with pytest.raises(OutputError, match="exists and is not what this job gives"):
-        project(store, parts[:-1], single)
+        project(store, listed[:-1], single)
     assert single.read_bytes() == before
+    (out / "part-00000004.parquet").unlink()
+    with pytest.raises(DamagedError, match=r"part-00000004\.parquet is damaged \(it is missing"):
+        project(store, listed, tmp_path / f"again.{extension}")
+    assert not (tmp_path / f"again.{extension}").exists()
     assert list(single.parent.iterdir()) == [single]
+
+
+def test_a_single_file_in_the_output_is_refused(rows, tmp_path):
+    with pytest.raises(OptionError, match="would see every row twice"):
+        asked(rows, out=tmp_path / "out", single_file=tmp_path / "out" / "all.parquet")
 
 
 def test_lists_and_bytes_are_refused_in_csv(program, tmp_path):
@@ -394,8 +403,8 @@ def test_lists_and_bytes_are_refused_in_csv(program, tmp_path):
         program.run(asked(tmp_path / f"{name}.parquet", out=tmp_path / name))
         store = LocalStore(tmp_path / name)
         with pytest.raises(OutputError, match=f"column '{name}' holds lists or bytes"):
-            project(store, ["part-00000000.parquet"], tmp_path / "all.csv")
-        project(store, ["part-00000000.parquet"], tmp_path / f"{name}.jsonl")
+            project(store, look(store).listed, tmp_path / "all.csv")
+        project(store, look(store).listed, tmp_path / f"{name}.jsonl")
 
 
 def test_a_job_on_an_object_store_is_that_of_a_folder(program, tmp_path, bucket, rows):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from tritonclient.grpc import service_pb2
+from tritonclient.grpc import model_config_pb2, service_pb2
 
 import tritonbulk
 from tritonbulk.contract import (
@@ -163,6 +163,10 @@ def test_the_digest_of_a_configuration_is_of_what_can_change_values():
     assert config_digest(same) == config_digest(config())
     other.config.optimization.graph.level = 1
     assert config_digest(other) != config_digest(config())
+    one, two = config(), config()
+    one.config.instance_group.add(count=1, kind=model_config_pb2.ModelInstanceGroup.KIND_GPU)
+    two.config.instance_group.add(count=2, kind=model_config_pb2.ModelInstanceGroup.KIND_GPU)
+    assert config_digest(one) == config_digest(two) != config_digest(config())
     assert config_digest(None) == ""
 
 

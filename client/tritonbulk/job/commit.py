@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tritonbulk.errors import DamagedError, OutputError, SinkError
 from tritonbulk.job.manifest import Manifest, StoredPart, make_manifest, read_manifest
@@ -144,6 +144,23 @@ def look(store: Store, sleep: Callable[[float], None] = time.sleep) -> Standing:
             )
         jobs.append(StandingJob(file, manifest, hashlib.sha256(data).hexdigest()))
     return Standing(store.name, tuple(jobs), tuple(parts))
+
+
+def read_listed(
+    store: Store, entry: Mapping[str, Any], sleep: Callable[[float], None] = time.sleep
+) -> bytes:
+    """Return the bytes of a part, which are those that its entry in a manifest lists.
+
+    Raises:
+        DamagedError: they are not, or it has gone; a retry does not help.
+        SinkError: it cannot be read; a retry helps once the cause is gone.
+    """
+    data = _asked(partial(store.read, entry["name"]), sleep)
+    if data is None:
+        raise DamagedError("it is missing")
+    if (len(data), hashlib.sha256(data).hexdigest()) != (entry["bytes"], entry["sha256"]):
+        raise DamagedError("its bytes are not those of the manifest")
+    return data
 
 
 def open_job(

@@ -7,8 +7,9 @@ afterwards is read and judged.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tritonbulk.errors import OutputError
 from tritonbulk.job.fingerprint import difference
@@ -61,6 +62,11 @@ class Standing:
     name: str
     jobs: tuple[StandingJob, ...]
     parts: tuple[str, ...]
+
+    @property
+    def listed(self) -> tuple[Mapping[str, Any], ...]:
+        """The manifests' entries of the parts of all finished jobs, in order."""
+        return tuple(entry for job in self.jobs if job.manifest for entry in job.manifest.parts)
 
 
 def job_names(increment: int) -> tuple[str, str]:

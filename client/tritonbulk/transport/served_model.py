@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tritonclient.grpc import model_config_pb2, service_pb2
 
@@ -56,7 +57,8 @@ def config_digest(config: service_pb2.ModelConfigResponse | None) -> str:
     """Return ``sha256:`` and the hex digest of a configuration; "" for None.
 
     What changes no value is left out: how many instances there are, how requests are queued and
-    put together, what is sent to warm up, which other versions are loaded.
+    put together, what is sent to warm up, which other versions are loaded. What instances run on is
+    not: a GPU's answers are not a CPU's to the last bit.
     """
     if config is None:
         return ""
@@ -64,8 +66,16 @@ def config_digest(config: service_pb2.ModelConfigResponse | None) -> str:
     kept.CopyFrom(config.config)
     for name in _VALUE_NEUTRAL:
         kept.ClearField(name)
+    for kind, *profile in _devices(config.config):
+        kept.instance_group.add(kind=kind, profile=profile)
     data = kept.SerializeToString(deterministic=True)
     return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def _devices(config: model_config_pb2.ModelConfig) -> list[tuple[Any, ...]]:
+    """Return each kind of device, with its profiles, that a model runs on, but the automatic."""
+    groups = {(group.kind, *group.profile) for group in config.instance_group}
+    return sorted(groups - {(model_config_pb2.ModelInstanceGroup.KIND_AUTO,)})
 
 
 def describe(

@@ -41,6 +41,10 @@ class LocalStore:
         with sink_errors(self.folder):
             make_folder(self.folder / _SCRATCH)
             _sync_folder(self.folder)
+        # A run that was killed may have made any of these and synced none.
+        for folder in (self.folder / _SCRATCH).absolute().parents:
+            with contextlib.suppress(OSError):
+                _sync_folder(folder)
 
     def create(self, name: str, data: bytes) -> Put:
         """See `Store.create`."""
@@ -101,8 +105,8 @@ def publish(path: Path, scratch: Path, write: Callable[[io.FileIO], None]) -> Pu
         write: writes its bytes to an unbuffered file, which may be read back as well.
 
     Returns:
-        Put.UNKNOWN where the file written aside vanished, as it does when another run finishes the
-        job at this moment.
+        Put.UNKNOWN where the folder or the file aside vanished, as they do when another run
+        finishes the job at this moment.
 
     Raises:
         OSError: it did not appear durably.
@@ -117,8 +121,8 @@ def publish(path: Path, scratch: Path, write: Callable[[io.FileIO], None]) -> Pu
             outcome = Put.CREATED
         except FileExistsError:
             outcome = Put.EXISTS
-        except FileNotFoundError:
-            return Put.UNKNOWN
+    except FileNotFoundError:
+        return Put.UNKNOWN
     finally:
         with contextlib.suppress(OSError):
             aside.unlink(missing_ok=True)
