@@ -157,5 +157,5 @@ def _read(target: Target) -> Any:
 
 
 def _export(source: Any, sample: Any, target: Target) -> Exported:
-    exported: Exported = import_module("tritonbulk_export.pipeline").export(source, sample, target)
+    exported: Exported = import_module("tritonbulk_export.exporting").export(source, sample, target)
     return exported

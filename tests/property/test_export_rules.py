@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tritonbulk.contract import InputTensor, datatype, row_bytes
 from tritonbulk_export.config import default_max_batch_size
-from tritonbulk_export.pipeline import _rounded_up
+from tritonbulk_export.exporting import _rounded_up
 from tritonbulk_export.sources.lightgbm_trees import _float32_below
 from tritonbulk_export.versions import digest_digits, next_version
 
