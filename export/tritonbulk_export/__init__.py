@@ -5,12 +5,13 @@ real rows before anything is published. Importing this package loads no framewor
 """
 
 from tritonbulk_export.api import export_lightgbm, export_onnx, export_sklearn
-from tritonbulk_export.spec import Exported, OutputParity, Parity, Tolerance
+from tritonbulk_export.spec import Exported, OutputParity, Parity, TargetOptions, Tolerance
 
 __all__ = [
     "Exported",
     "OutputParity",
     "Parity",
+    "TargetOptions",
     "Tolerance",
     "export_lightgbm",
     "export_onnx",

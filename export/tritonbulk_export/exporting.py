@@ -90,6 +90,7 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         parity=parity,
         published=published.changed,
         is_served=published.is_served,
+        notes=source.notes,
     )
 
 

@@ -6,9 +6,9 @@ A source module turns one file into a `SourceModel`; the rest of export knows no
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from tritonbulk.errors import OptionError
 
 if TYPE_CHECKING:
     import onnx
+
+DEFAULT_REPOSITORY = Path("model_repository")
 
 Tensor = npt.NDArray[np.generic]
 Tensors = Mapping[str, Tensor]
@@ -43,14 +45,20 @@ class Answers:
 class SourceModel:
     """A model as its framework knows it, and the ONNX graph made from it.
 
+    This is all that a source framework hands over: one module in `sources` a framework, whose one
+    function makes this of a file and the sample's rows. Golden rows are taken from the sample.
+
     Attributes:
-        framework: ``onnx``, ``sklearn`` or ``lightgbm``.
+        framework: ``onnx``, ``sklearn``, ``lightgbm`` …: the word after ``tritonbulk export``.
         graph: the graph before repair; its inputs and outputs already have their final names.
         inputs: the graph's inputs, with the file columns that feed them.
         predict: answers of the *source*, not of the graph, to gathered tensors.
         takes_float64: True if ``predict`` also takes float64 where a tensor is float32, so that
             the cost of the narrower input can be reported.
         distributions: Python packages whose versions belong into the contract.
+        labels: by output tensor name, the classes in the order of the output's last dimension;
+            empty where the model does not name them.
+        notes: sentences for people about how the graph came about: a fallback that was taken, say.
     """
 
     framework: str
@@ -59,6 +67,8 @@ class SourceModel:
     predict: Callable[[Tensors], Answers]
     takes_float64: bool
     distributions: tuple[str, ...]
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +130,25 @@ class Parity:
     outputs: Mapping[str, OutputParity]
 
 
+class TargetOptions(TypedDict, total=False):
+    """What every export function takes by keyword: the fields of `Target`, paths as text too."""
+
+    name: Required[str]
+    sample: Required[Path | str]
+    repository: Path | str
+    max_batch_size: int | None
+    tolerance: Tolerance
+    staging: Path | str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where an export goes and how it is judged.
 
     Attributes:
         name: of the entry: letters, digits, ``_``, ``.``, ``-``; no dot or dash in front.
-        repository: the model repository; made if it does not exist.
         sample: rows that the model will meet: Parquet, Feather, CSV or JSON lines.
+        repository: the model repository; made if it does not exist.
         max_batch_size: rows a request may have; None takes `config.default_max_batch_size`.
         tolerance: for parity.
         staging: where the entry is put together: on the file system of the repository, outside
@@ -135,11 +156,20 @@ class Target:
     """
 
     name: str
-    repository: Path
     sample: Path
+    repository: Path = DEFAULT_REPOSITORY
     max_batch_size: int | None = None
     tolerance: Tolerance = Tolerance()
     staging: Path | None = None
+
+    @classmethod
+    def of(cls, **options: Unpack[TargetOptions]) -> Target:
+        """Return the target that ``options`` describe; those not given have their defaults."""
+        values: dict[str, Any] = dict(options)
+        for name in ("sample", "repository", "staging"):
+            if values.get(name) is not None:
+                values[name] = Path(values[name])
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +185,7 @@ class Exported:
         parity: the comparison with the source model.
         published: False if the very same content was there already and nothing was changed.
         is_served: False if it was there already, and the entry serves another version of it.
+        notes: of the source: sentences for people about how its graph came about.
     """
 
     entry: Path
@@ -165,3 +196,4 @@ class Exported:
     parity: Parity
     published: bool
     is_served: bool
+    notes: tuple[str, ...] = ()

@@ -117,7 +117,7 @@ def test_all_public_names_exist():
     import tritonbulk_export  # noqa: PLC0415
 
     assert sorted(tritonbulk_export.__all__) == [
-        *("Exported", "OutputParity", "Parity", "Tolerance"),
+        *("Exported", "OutputParity", "Parity", "TargetOptions", "Tolerance"),
         *("export_lightgbm", "export_onnx", "export_sklearn"),
     ]
     for name in tritonbulk_export.__all__:

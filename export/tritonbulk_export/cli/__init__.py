@@ -1,0 +1,28 @@
+"""The command line of export: ``options`` that all exports share, one command a framework.
+
+A command of its own (not an export) is a module of its own here and is added to the group below.
+"""
+
+import click
+
+from tritonbulk_export.cli.frameworks import (
+    LIGHTGBM_EXAMPLE,
+    lightgbm_command,
+    onnx_command,
+    sklearn_command,
+)
+
+__all__ = ["command"]
+
+
+@click.group(name="export", epilog=f"Example:  {LIGHTGBM_EXAMPLE}")
+def command() -> None:
+    """Turn a model into an entry that Triton serves.
+
+    The entry is compared with the source model on every sample row, and published only if it
+    gives the same answers.
+    """
+
+
+for _command in (onnx_command, sklearn_command, lightgbm_command):
+    command.add_command(_command)

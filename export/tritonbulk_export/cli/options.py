@@ -1,0 +1,70 @@
+"""Options that all exports share, and how their values become those of the library.
+
+Each option has the name of a field of `TargetOptions`; the few that have not are folded in
+`target_options`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+
+from tritonbulk_export.spec import DEFAULT_REPOSITORY, TargetOptions, Tolerance
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_PATH = click.Path(path_type=Path)
+_DEFAULT_TOLERANCE = Tolerance()
+
+_PLACE = (
+    click.option("--name", required=True, help="Name of the entry."),
+    click.option(
+        "--repository", type=_PATH, default=DEFAULT_REPOSITORY, show_default=True,
+        help="Model repository; made if it does not exist.",
+    ),
+    click.option(
+        "--staging", type=_PATH,
+        help="Where to put the entry together, on the repository's file system, outside it.  "
+        "[default: beside the repository]",
+    ),
+)  # fmt: skip
+_PROOF = (
+    click.option(
+        "--sample", required=True, type=_PATH,
+        help="Rows the model will meet: Parquet, Feather, CSV or JSON lines. Every row is "
+        "compared; some tens of them are stored with the entry.",
+    ),
+    click.option(
+        "--atol", type=float, default=_DEFAULT_TOLERANCE.atol, show_default=True,
+        help="Absolute difference from the source that is allowed.",
+    ),
+    click.option(
+        "--rtol", type=float, default=_DEFAULT_TOLERANCE.rtol, show_default=True,
+        help="Relative difference that is allowed in addition.",
+    ),
+)  # fmt: skip
+_SERVING = (
+    click.option(
+        "--max-batch-size", type=int,
+        help="Rows a request may have.  [default: the largest power of two, from 8 to 4096, "
+        "whose requests take at most 8 MiB]",
+    ),
+)  # fmt: skip
+_OUTPUT = (click.option("--json", "as_json", is_flag=True, help="End with one line of JSON."),)
+
+
+def export_options(command: _Command) -> _Command:
+    """Add the options that every export takes: where to, how it is proved, how it is served."""
+    for option in reversed((*_PLACE, *_PROOF, *_SERVING, *_OUTPUT)):
+        command = option(command)
+    return command
+
+
+def target_options(values: dict[str, Any]) -> TargetOptions:
+    """Return what the library takes, from the ``values`` of `export_options`."""
+    left = dict(values)
+    left["tolerance"] = Tolerance(left.pop("atol"), left.pop("rtol"))
+    return cast("TargetOptions", left)
