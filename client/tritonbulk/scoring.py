@@ -19,6 +19,7 @@ from tritonbulk.bottleneck import Bottleneck, find_bottleneck
 from tritonbulk.clocks import Stopwatch
 from tritonbulk.driver import drive
 from tritonbulk.errors import SinkError, StoppedError
+from tritonbulk.events import RunEvent
 from tritonbulk.job.commit import OpenJob, look, open_job
 from tritonbulk.job.manifest import Manifest
 from tritonbulk.job.protocol import StandingJob, check_start
@@ -61,12 +62,14 @@ class Observer:
         say: told one sentence at a time about what happens before the first row, and about a
             transport that gives way to another.
         begin: told how many rows there are to score; None where only the end will tell.
-        advance: told (rows settled, rows failed) so far, after each answer.
+        advance: told (rows scored, rows failed) so far, after each answer.
+        note: told each event of requests and endpoints; None: nobody wants to know.
     """
 
     say: Callable[[str], None] = lambda _: None
     begin: Callable[[int | None], None] = lambda _: None
     advance: Callable[[int, int], None] = lambda *_: None
+    note: Callable[[RunEvent], None] | None = None
 
 
 async def run_score(
@@ -197,6 +200,7 @@ class _Run:
                 self.servers.watch,
                 self.stop,
                 options.stop_grace_s,
+                self.observer.note,
             )
             transport = names_of(transports)
         if driven.stopped:

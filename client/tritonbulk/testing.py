@@ -37,8 +37,10 @@ class ScriptedTransport:
         faults: what happens to the first attempts, in the order in which they arrive: a `Failure`
             is what they fail with, None lets the model answer. Later attempts are answered.
         delay_s: seconds that every answer takes.
+        address: what it calls its endpoint.
 
     Attributes:
+        address: the same.
         requests: every request that arrived, decoded.
         in_flight_max: most requests under way at one moment.
         laid_out_s: see `tritonbulk.transport.Transport.laid_out_s`; none is laid out here.
@@ -49,7 +51,9 @@ class ScriptedTransport:
         model: Callable[[Tensors], Tensors],
         faults: Sequence[Failure | None] = (),
         delay_s: float = 0.0,
+        address: str = "scripted:8001",
     ) -> None:
+        self.address = address
         self._model = model
         self._faults = list(faults)
         self._delay_s = delay_s

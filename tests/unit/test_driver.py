@@ -18,6 +18,7 @@ from tritonbulk.errors import (
     ServerGoneError,
     SinkError,
 )
+from tritonbulk.events import RequestEnded
 from tritonbulk.pipeline import Pipeline
 from tritonbulk.segments import Segment
 from tritonbulk.testing import ScriptedTransport
@@ -66,7 +67,14 @@ class Run:
         self.confirmed += 1
 
     def drive(
-        self, *transports, in_flight=4, watch=lambda: None, stop=None, stop_grace_s=0.0, **limits
+        self,
+        *transports,
+        in_flight=4,
+        watch=lambda: None,
+        stop=None,
+        stop_grace_s=0.0,
+        note=None,
+        **limits,
     ):
         pipeline = Pipeline(
             segments=self.segments(),
@@ -88,7 +96,7 @@ class Run:
             self.loop = asyncio.get_running_loop()
             window = FixedWindow(in_flight)
             return await drive(
-                pipeline, bounds, window, transports, observe, watch, stop, stop_grace_s
+                pipeline, bounds, window, transports, observe, watch, stop, stop_grace_s, note
             )
 
         return asyncio.run(driven())
@@ -124,6 +132,19 @@ def test_refused_requests_are_sent_again():
     done = run.drive(server)
     assert run.column() == [2.0 * row for row in range(100)]
     assert done.requests == 7 + 2
+
+
+def test_every_attempt_is_told_to_whoever_counts():
+    events = []
+    server = ScriptedTransport(double, faults=[BUSY], address="gpu1:8001")
+    Run(rows=64).drive(server, in_flight=2, note=events.append)
+    ended = [each for each in events if isinstance(each, RequestEnded)]
+    assert [each.outcome for each in ended].count("ok") == 4
+    assert [each.outcome for each in ended].count("busy") == 1
+    assert {each.endpoint for each in ended} == {"gpu1:8001"}
+    assert sum(each.rows for each in ended) == 5 * 16
+    assert all(each.seconds >= 0 and each.window == 2 for each in ended)
+    assert ended[-1].in_flight == 0
 
 
 def test_two_endpoints_share_the_requests():
@@ -326,7 +347,7 @@ def test_a_run_that_is_asked_to_stop_drops_what_is_not_done_in_time():
 
 
 def test_a_dead_embedded_server_stops_the_run(monkeypatch):
-    monkeypatch.setattr("tritonbulk.driver.WATCH_S", 0.05)
+    monkeypatch.setattr("tritonbulk.driver.loop.WATCH_S", 0.05)
 
     def watch():
         raise ServerGoneError("it died")

@@ -13,7 +13,7 @@ from tritonbulk.dispatch.limits import (
     segment_rows_auto,
 )
 from tritonbulk.dispatch.machine import Abort, Action, Dispatch, FailRows, Send
-from tritonbulk.dispatch.policy import Failure, Verdict, judge, refusal
+from tritonbulk.dispatch.policy import Failure, Verdict, judge, outcome, refusal
 from tritonbulk.dispatch.window import FixedWindow, GoodputWindow, Window
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "failed_rows_max",
     "judge",
     "may_open",
+    "outcome",
     "refusal",
     "segment_rows_auto",
 ]

@@ -100,6 +100,16 @@ class Dispatch:
         return not (self._ready or self._waiting or self._in_flight)
 
     @property
+    def in_flight(self) -> int:
+        """Requests in flight, over all endpoints."""
+        return len(self._in_flight)
+
+    @property
+    def window(self) -> int:
+        """Requests that may be in flight now."""
+        return self._window.limit
+
+    @property
     def hungry(self) -> bool:
         """True if more batches could be sent at once than are at hand."""
         return len(self._ready) + len(self._in_flight) < self._window.limit

@@ -6,6 +6,7 @@ not enough: UNAVAILABLE says "queue full", "going away" and "your token is wrong
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -16,6 +17,7 @@ from tritonbulk.errors import (
     ServerGoneError,
     TritonbulkError,
 )
+from tritonbulk.events import Outcome
 
 
 class Verdict(Enum):
@@ -134,6 +136,21 @@ def judge(failure: Failure) -> tuple[Verdict, TritonbulkError | None]:
                 return rule.verdict, None
             return Verdict.STOP, rule.error(f"{failure.text} ({failure.status}): {rule.advice}")
     return Verdict.SUSPECT, None
+
+
+def outcome(failure: Failure) -> Outcome:
+    """Return what a failure is counted as."""
+    if failure.status == ANSWER_STATUS:
+        return "wrong"
+    return _OUTCOMES[judge(failure)[0]]
+
+
+_OUTCOMES: Mapping[Verdict, Outcome] = {
+    Verdict.RETRY: "away",
+    Verdict.BUSY: "busy",
+    Verdict.SUSPECT: "suspect",
+    Verdict.STOP: "stop",
+}
 
 
 def refusal(text: str) -> Failure | None:

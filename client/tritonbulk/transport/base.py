@@ -25,6 +25,11 @@ class Transport(Protocol):
         ...
 
     @property
+    def address(self) -> str:
+        """Of the endpoint."""
+        ...
+
+    @property
     def laid_out_s(self) -> float:
         """Seconds spent so far on laying out requests; it only grows."""
         ...

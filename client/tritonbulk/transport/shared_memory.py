@@ -48,6 +48,11 @@ class SharedMemoryTransport:
         return self._stream.name if self._lost or self._stream.broken else "shm"
 
     @property
+    def address(self) -> str:
+        """See `Transport.address`."""
+        return self._stream.address
+
+    @property
     def laid_out_s(self) -> float:
         """See `Transport.laid_out_s`."""
         return self._laid_out_s + self._stream.laid_out_s

@@ -75,6 +75,11 @@ class StreamTransport:
         return self.endpoint.name if self.broken else "stream"
 
     @property
+    def address(self) -> str:
+        """See `Transport.address`."""
+        return self.endpoint.address
+
+    @property
     def laid_out_s(self) -> float:
         """See `Transport.laid_out_s`."""
         return self._laid_out_s + self.endpoint.laid_out_s

@@ -1,94 +1,49 @@
-"""Driver: the only module with tasks, the clock and deadlines.
+"""The loop of a run carries out what `Dispatch` decides.
 
-It carries out what `Dispatch` decides: reads segments ahead in one thread, sends requests as tasks,
-puts checked answers in place, makes parts of complete segments in another thread and commits them
-in a few more. One loop owns all state; tasks and threads only report to it.
+It reads segments ahead in one thread, sends requests as tasks, puts checked answers in place, makes
+parts of complete segments in another thread and commits them in a few more. One loop owns all
+state; tasks and threads only report to it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
 from tritonbulk.clocks import COMMITTERS, StageClock
-from tritonbulk.codec import Answer, EncodableRows, Predictions, Reply
+from tritonbulk.codec import Predictions
 from tritonbulk.dispatch import (
     Abort,
     Action,
     Dispatch,
     FailRows,
-    Failure,
     Limits,
     Send,
     Window,
     may_open,
+    outcome,
 )
-from tritonbulk.dispatch.policy import ANSWER_STATUS
-from tritonbulk.errors import (
-    AnswerError,
-    DataError,
-    InputError,
-    OutageError,
-    TritonbulkError,
-    UsageError,
+from tritonbulk.driver.attempt import ATTEMPT_TIMEOUT_S, attempt
+from tritonbulk.driver.messages import (
+    Answered,
+    Failed,
+    Message,
+    OpenSegment,
+    Read,
+    StopAsked,
+    Written,
 )
+from tritonbulk.events import Outcome, RequestEnded, RunEvent
 from tritonbulk.pipeline import Driven, Pipeline
-from tritonbulk.segments import Batch, Segment, plan_batches
-from tritonbulk.transport import AttemptFailedError, Transport
-
-ATTEMPT_TIMEOUT_S = 300.0
-"""Deadline of one attempt; a server that is slower than this is taken for silent."""
+from tritonbulk.segments import Segment, plan_batches
+from tritonbulk.transport import Transport
 
 WATCH_S = 1.0
 """Pause between two looks at the embedded server."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    found: tuple[Segment, pa.RecordBatch] | None  # None: there is no further segment
-
-
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    request_id: int
-    batch: Batch
-    answers: tuple[Answer, ...]
-    reply: Reply
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    request_id: int
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True)
-class _Written:
-    segment: int
-
-
-@dataclass(frozen=True, slots=True)
-class _StopAsked:
-    by_s: float
-
-
-_Event = _Read | _Answered | _Failed | _Written | _StopAsked
-
-
-@dataclass(slots=True)
-class _Open:
-    """A segment in memory."""
-
-    segment: Segment
-    encodable: EncodableRows
-    predictions: Predictions
-    size_bytes: int
 
 
 async def drive(
@@ -100,6 +55,7 @@ async def drive(
     watch: Callable[[], None],
     stop: asyncio.Event | None = None,
     stop_grace_s: float = 0.0,
+    note: Callable[[RunEvent], None] | None = None,
 ) -> Driven:
     """Score every segment of a pipeline and return what was done, once all is committed.
 
@@ -115,6 +71,7 @@ async def drive(
         watch: called every `WATCH_S` seconds; raises if the run cannot go on.
         stop: asks the run to end early.
         stop_grace_s: how long it may go on then.
+        note: told each event of the run; returns at once.
 
     Raises:
         TritonbulkError: what stopped the run, as a single error; segments that were complete by
@@ -123,7 +80,7 @@ async def drive(
     try:
         async with asyncio.TaskGroup() as tasks:
             watcher = tasks.create_task(_watch(watch))
-            driver = _Driver(pipeline, limits, window, transports, tasks, observe)
+            driver = _Driver(pipeline, limits, window, transports, tasks, observe, note)
             stopper = tasks.create_task(driver.stop_when(stop or asyncio.Event(), stop_grace_s))
             driven = await driver.run()
             watcher.cancel()
@@ -131,53 +88,6 @@ async def drive(
     except BaseExceptionGroup as group:
         raise _first(group) from None
     return driven
-
-
-async def settle_some(
-    works: Sequence[Coroutine[Any, Any, None]], grace_s: float
-) -> list[TritonbulkError | None]:
-    """Carry out ``works`` at the same time until one is done, then give the others ``grace_s``.
-
-    Returns:
-        For each what became of it: None if it is done, else its error.
-
-    Raises:
-        UsageError: of one of them, at once.
-        TritonbulkError: of the first, if none is done.
-    """
-    tasks = [asyncio.create_task(work) for work in works]
-    pending: set[asyncio.Task[None]] = set(tasks)
-    try:
-        timeout_s = None
-        while pending:
-            done, pending = await asyncio.wait(
-                pending, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            if not done:
-                break
-            for task in done:
-                if isinstance(error := task.exception(), UsageError):
-                    raise error
-            if any(task.exception() is None for task in done):
-                timeout_s = grace_s
-    finally:
-        for task in pending:
-            task.cancel()
-        await asyncio.gather(*pending, return_exceptions=True)
-    outcomes = [_outcome(task, grace_s) for task in tasks]
-    first, *_ = outcomes
-    if first is not None and None not in outcomes:
-        raise first
-    return outcomes
-
-
-def _outcome(task: asyncio.Task[None], grace_s: float) -> TritonbulkError | None:
-    if task.cancelled():
-        return OutageError(f"it was not ready {grace_s:g} s after another one")
-    error = task.exception()
-    if error is None or isinstance(error, TritonbulkError):
-        return error
-    raise error
 
 
 async def _watch(watch: Callable[[], None]) -> None:
@@ -195,7 +105,9 @@ class _Driver:
         transports: Sequence[Transport],
         tasks: asyncio.TaskGroup,
         observe: Callable[[int, int], None],
+        note: Callable[[RunEvent], None] | None,
     ) -> None:
+        self._note = note
         self._pipeline = pipeline
         self._limits = limits
         self._transports = transports
@@ -209,8 +121,8 @@ class _Driver:
         self._reader = ThreadPoolExecutor(1, "tritonbulk-read")
         self._writer = ThreadPoolExecutor(1, "tritonbulk-write")
         self._committers = ThreadPoolExecutor(COMMITTERS, "tritonbulk-commit")
-        self._events: asyncio.Queue[_Event] = asyncio.Queue()
-        self._open: dict[int, _Open] = {}
+        self._messages: asyncio.Queue[Message] = asyncio.Queue()
+        self._open: dict[int, OpenSegment] = {}
         self._reading = False
         self._exhausted = False
         self._stop_s: float | None = None
@@ -221,7 +133,7 @@ class _Driver:
     async def stop_when(self, asked: asyncio.Event, grace_s: float) -> None:
         """Wait until the run is asked to stop, and tell it by when."""
         await asked.wait()
-        self._events.put_nowait(_StopAsked(self._clock() + grace_s))
+        self._messages.put_nowait(StopAsked(self._clock() + grace_s))
 
     async def run(self) -> Driven:
         with self._reader, self._writer, self._committers:
@@ -233,9 +145,9 @@ class _Driver:
                     self._reading = True
                     self._report(self._read)
                 self._carry_out(self._dispatch.step(self._clock()))
-                event = await self._next_event()
-                if event is not None:
-                    self._handle(event)
+                message = await self._next_message()
+                if message is not None:
+                    self._handle(message)
         done = self._dispatch
         return Driven(
             done.rows_ok,
@@ -263,45 +175,57 @@ class _Driver:
         sizes = [open_.size_bytes for open_ in self._open.values()]
         return may_open(sizes, self._limits.segments_bytes_max, is_hungry=self._dispatch.hungry)
 
-    async def _next_event(self) -> _Event | None:
-        """Return the next event, or None when something is to be done before one comes."""
+    async def _next_message(self) -> Message | None:
+        """Return the next message, or None when something is to be done before one comes."""
         wakes_s = [at for at in (self._dispatch.wake_s, self._stop_s) if at is not None]
         if not wakes_s:
-            return await self._events.get()
+            return await self._messages.get()
         try:
             async with asyncio.timeout_at(min(wakes_s)):
-                return await self._events.get()
+                return await self._messages.get()
         except TimeoutError:
             return None
 
-    def _handle(self, event: _Event) -> None:
-        match event:
-            case _Read(None):
+    def _handle(self, message: Message) -> None:
+        match message:
+            case Read(None):
                 self._reading, self._exhausted, self._cut_short = False, True, False
-            case _Read() if self._stop_s is not None:
+            case Read() if self._stop_s is not None:
                 self._reading = False
-            case _StopAsked(by_s):
+            case StopAsked(by_s):
                 self._cut_short = not self._exhausted
                 self._exhausted, self._stop_s = True, by_s
-            case _Read((segment, rows)):
+            case Read((segment, rows)):
                 self._reading = False
                 self._take_on(segment, rows)
-            case _Answered(request_id, batch, answers, reply):
+            case Answered(send, answers, reply, seconds):
+                batch = send.batch
                 with self._stages.busy("decode"):
                     self._open[batch.segment].predictions.put(batch.row_begin, answers)
                 reply.release()
-                self._dispatch.succeeded(request_id, self._clock())
+                self._dispatch.succeeded(send.request_id, self._clock())
+                self._tell("ok", send, seconds)
                 self._settle(batch.segment)
-            case _Failed(request_id, failure):
-                self._carry_out(self._dispatch.failed(request_id, failure, self._clock()))
-            case _Written(segment_index):
+            case Failed(send, failure, seconds):
+                actions = self._dispatch.failed(send.request_id, failure, self._clock())
+                self._tell(outcome(failure), send, seconds)
+                self._carry_out(actions)
+            case Written(segment_index):
                 del self._open[segment_index]
+
+    def _tell(self, outcome: Outcome, send: Send, seconds: float) -> None:
+        """Tell whoever counts that an attempt ended, and how endpoints are treated since."""
+        if self._note is None:
+            return
+        in_flight, window = self._dispatch.in_flight, self._dispatch.window
+        address = self._transports[send.endpoint].address
+        self._note(RequestEnded(address, outcome, send.batch.rows, seconds, in_flight, window))
 
     def _take_on(self, segment: Segment, rows: pa.RecordBatch) -> None:
         predictions = Predictions(segment.rows, self._pipeline.outputs, self._pipeline.names)
         size_bytes = rows.nbytes + segment.rows * self._pipeline.row_bytes_out
         encodable = self._pipeline.encoder.prepare(rows)
-        self._open[segment.index] = _Open(segment, encodable, predictions, size_bytes)
+        self._open[segment.index] = OpenSegment(segment, encodable, predictions, size_bytes)
         self._rows_filtered += segment.rows_filtered
         if not segment.rows:
             self._settle(segment.index)
@@ -331,24 +255,24 @@ class _Driver:
         if self._open[index].predictions.complete:
             self._report(self._write, self._open[index])
 
-    def _report(self, work: Callable[..., Awaitable[_Event]], *given: object) -> None:
-        """Run ``work`` as a task whose result becomes an event."""
+    def _report(self, work: Callable[..., Awaitable[Message]], *given: object) -> None:
+        """Run ``work`` as a task whose result becomes a message."""
 
         async def run() -> None:
-            self._events.put_nowait(await work(*given))
+            self._messages.put_nowait(await work(*given))
 
         task = self._tasks.create_task(run())
         self._works.add(task)
         task.add_done_callback(self._works.discard)
 
-    async def _read(self) -> _Event:
+    async def _read(self) -> Message:
         def read() -> tuple[Segment, pa.RecordBatch] | None:
             with self._stages.busy("read"):
                 return next(self._pipeline.segments, None)
 
-        return _Read(await asyncio.get_running_loop().run_in_executor(self._reader, read))
+        return Read(await asyncio.get_running_loop().run_in_executor(self._reader, read))
 
-    async def _write(self, done: _Open) -> _Event:
+    async def _write(self, done: OpenSegment) -> Message:
         def write() -> Callable[[], object]:
             with self._stages.busy("write"):
                 return self._pipeline.write(done.segment, done.encodable.rows, done.predictions)
@@ -362,32 +286,18 @@ class _Driver:
         commit = await loop.run_in_executor(self._writer, write)
         await self._pipeline.confirm()
         self._stages.committed(await loop.run_in_executor(self._committers, timed_commit))
-        return _Written(done.segment.index)
+        return Written(done.segment.index)
 
-    async def _attempt(self, send: Send) -> _Event:
-        batch = send.batch
-        open_ = self._open[batch.segment]
-        try:
-            with self._stages.busy("encode"):
-                request = self._pipeline.encoder.encode(
-                    open_.encodable, batch.row_begin, batch.rows
-                )
-        except InputError as error:
-            where = self._pipeline.name_rows(open_.segment, batch)
-            raise DataError(f"{where}: {error}") from error
+    async def _attempt(self, send: Send) -> Message:
         timeout_s = min(ATTEMPT_TIMEOUT_S, max(self._limits.max_outage_s, 1.0))
-        try:
-            with self._stages.round_trip():
-                reply = await self._transports[send.endpoint].infer(request, timeout_s)
-        except AttemptFailedError as error:
-            return _Failed(send.request_id, error.failure)
-        try:
-            with self._stages.busy("decode"):
-                answers = self._pipeline.decoder.decode(reply, batch.rows)
-        except AnswerError as error:
-            reply.release()
-            return _Failed(send.request_id, Failure(2, ANSWER_STATUS, str(error)))
-        return _Answered(send.request_id, batch, answers, reply)
+        return await attempt(
+            send,
+            self._open[send.batch.segment],
+            self._pipeline,
+            self._transports[send.endpoint],
+            self._stages,
+            timeout_s,
+        )
 
 
 def _first(error: BaseException) -> BaseException:

@@ -1,0 +1,64 @@
+"""What tasks and threads report to the loop, and what it keeps of a segment; values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from tritonbulk.codec import Answer, EncodableRows, Predictions, Reply
+from tritonbulk.dispatch import Failure, Send
+from tritonbulk.segments import Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A segment was read; with None there is no further one."""
+
+    found: tuple[Segment, pa.RecordBatch] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An attempt brought an answer that is what the model promised."""
+
+    send: Send
+    answers: tuple[Answer, ...]
+    reply: Reply
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt failed."""
+
+    send: Send
+    failure: Failure
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A segment is committed."""
+
+    segment: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    """The run is to end by then."""
+
+    by_s: float
+
+
+Message = Read | Answered | Failed | Written | StopAsked
+
+
+@dataclass(slots=True)
+class OpenSegment:
+    """A segment in memory."""
+
+    segment: Segment
+    encodable: EncodableRows
+    predictions: Predictions
+    size_bytes: int
