@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from benchmarks.task import Stopwatch, Task
 from benchmarks.workloads import IN_FLIGHT
+from tritonbulk.access import PLAIN
 from tritonbulk.assembly import make_carriage
 from tritonbulk.cli.main import main as command_line
 from tritonbulk.codec import RequestEncoder, ResponseDecoder
@@ -40,7 +41,7 @@ def tritonbulk(transport: Literal["unary", "stream", "shm"], task: Task, watch: 
     access = SharedMemoryAccess(
         task.shared_memory_prefix, task.admin_headers, is_abandoned=lambda _: False
     )
-    servers = Servers(task.endpoints, {}, lambda: None, access)
+    servers = Servers(task.endpoints, PLAIN, lambda: None, access)
     if task.workload.in_memory:
         return asyncio.run(_in_memory(options, servers, task, watch))
     result = asyncio.run(run_score(options, ready=servers))

@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from tritonbulk.access import Access
     from tritonbulk.api import score, score_async
     from tritonbulk.contract import Contract
     from tritonbulk.errors import (
@@ -26,16 +27,19 @@ if TYPE_CHECKING:
         UsageError,
     )
     from tritonbulk.options import ScoreOptions
+    from tritonbulk.redaction import Secret
     from tritonbulk.result import ScoreResult
     from tritonbulk.server.embedded import EmbeddedTriton
 
 _HOME = {
+    "Access": "tritonbulk.access",
     "Contract": "tritonbulk.contract",
     "EmbeddedTriton": "tritonbulk.server.embedded",
     "FailureLimitError": "tritonbulk.errors",
     "OutageError": "tritonbulk.errors",
     "ScoreOptions": "tritonbulk.options",
     "ScoreResult": "tritonbulk.result",
+    "Secret": "tritonbulk.redaction",
     "ServerError": "tritonbulk.errors",
     "TritonbulkError": "tritonbulk.errors",
     "UsageError": "tritonbulk.errors",
@@ -44,12 +48,14 @@ _HOME = {
 }
 
 __all__ = [
+    "Access",
     "Contract",
     "EmbeddedTriton",
     "FailureLimitError",
     "OutageError",
     "ScoreOptions",
     "ScoreResult",
+    "Secret",
     "ServerError",
     "TritonbulkError",
     "UsageError",

@@ -30,9 +30,13 @@
 
 from __future__ import annotations
 
+from tritonbulk.redaction import redact
+
 
 class TritonbulkError(Exception):
     """Base of all errors; its text is one sentence that says what, where and what to do.
+
+    No secret stands in it, whoever's words it quotes.
 
     Attributes:
         exit_code: what the command line exits with (see ``docs/cli.md``).
@@ -41,6 +45,9 @@ class TritonbulkError(Exception):
 
     exit_code: int = 3
     retry_helps: bool = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
 
 
 class UsageError(TritonbulkError):

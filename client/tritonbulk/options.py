@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
+from tritonbulk.access import PLAIN, Access
 from tritonbulk.errors import OptionError
 from tritonbulk.profile import Profile
+from tritonbulk.redaction import hide_in_uri
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
@@ -75,6 +77,7 @@ class ScoreOptions:
         model: the model's name on the server.
         out: output folder, made if missing, or the URI of a prefix of an object store.
         endpoints: ``host:port`` of running servers; empty starts the embedded server.
+        access: how these are reached: TLS and headers.
         repository: explicit model repository, for the embedded server and as a source of the
             contract; None means `DEFAULT_REPOSITORY` for the embedded server and no contract.
         model_version: version to ask for; None takes the newest that the server has ready.
@@ -115,12 +118,15 @@ class ScoreOptions:
             `dispatch.limits`. One segment and one request always fit.
         single_file: local file to write all rows to once the job is finished; its extension
             (.csv, .jsonl, .parquet) tells the format; None writes none.
+        csv_guard: whether a single .csv file's column names and errors are guarded against being
+            taken for formulas.
     """
 
     inputs: tuple[str, ...]
     model: str
     out: Path | str
     endpoints: tuple[str, ...] = ()
+    access: Access = PLAIN
     repository: Path | None = None
     model_version: str | None = None
     input_map: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -149,6 +155,7 @@ class ScoreOptions:
     stop_grace_s: float = STOP_GRACE_S
     memory_bytes: int | None = None
     single_file: Path | None = None
+    csv_guard: bool = True
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.
@@ -156,12 +163,9 @@ class ScoreOptions:
         Raises:
             OptionError: names the option, its value and what it may be; a retry does not help.
         """
-        for endpoint in self.endpoints:
-            _check_endpoint(endpoint)
-        if self.endpoints and (self.instances is not None or self.cpu):
-            raise OptionError(
-                "--instances and --cpu are for the embedded server; leave them out with --endpoint"
-            )
+        for uri in (*self.inputs, str(self.out)):
+            hide_in_uri(uri)
+        self._check_servers()
         if not self.inputs:
             raise OptionError("no input was given; name at least one file")
         if not self.model:
@@ -192,6 +196,18 @@ class ScoreOptions:
         self._check_output()
         self._check_profile()
         self._check_shared_memory()
+
+    def _check_servers(self) -> None:
+        for endpoint in self.endpoints:
+            _check_endpoint(endpoint)
+        if self.access != PLAIN and not self.endpoints:
+            raise OptionError(
+                "TLS and headers are for servers at --endpoint; the embedded one needs none"
+            )
+        if self.endpoints and (self.instances is not None or self.cpu):
+            raise OptionError(
+                "--instances and --cpu are for the embedded server; leave them out with --endpoint"
+            )
 
     def _check_names(self) -> None:
         for option, given, known in (

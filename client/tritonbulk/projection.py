@@ -11,15 +11,18 @@ import hashlib
 import io
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from tritonbulk.codec.predictions import ERROR_COLUMN
 from tritonbulk.errors import DamagedError, OutputError
 from tritonbulk.job.commit import read_listed
 from tritonbulk.job.protocol import Put
@@ -28,16 +31,26 @@ from tritonbulk.job.stores.local import make_folder, publish, sink_errors
 from tritonbulk.part import decode_part
 
 
-def project(store: Store, listed: Sequence[Mapping[str, Any]], path: Path) -> None:
+_FORMULA = r"^\s*[=+\-@\t\r]"
+"""Beginnings of cells that spreadsheets take for formulas."""
+
+
+def project(
+    store: Store, listed: Sequence[Mapping[str, Any]], path: Path, *, csv_guard: bool = True
+) -> None:
     """Write the rows of all parts in order to one file; its extension tells the format.
 
     CSV has a header line and cannot hold lists or bytes; in JSON Lines numbers that are not finite
     are null, and bytes are Base64.
 
+    Column names and errors are others' words; in CSV one that a spreadsheet would take for a
+    formula gets ``'`` in front. Values of inputs and predictions stay as they are.
+
     Args:
         store: where the parts stand.
         listed: their entries in the manifests; a part that is not as listed is refused.
         path: of the file.
+        csv_guard: whether formulas are guarded against.
 
     Raises:
         OutputError: another file stands there, or the format cannot hold a column; no retry.
@@ -45,12 +58,13 @@ def project(store: Store, listed: Sequence[Mapping[str, Any]], path: Path) -> No
         SinkError: it could not be written; a retry helps once the cause is gone.
     """
     write_rows = _WRITERS[path.suffix]
+    guard = _guarded if csv_guard and path.suffix == ".csv" else lambda table: table
     digest = ""
 
     def write(file: io.FileIO) -> None:
         nonlocal digest
         buffered = io.BufferedWriter(file)
-        write_rows(_tables(store, listed), buffered)
+        write_rows(map(guard, _tables(store, listed)), buffered)
         buffered.flush()
         buffered.detach()
         file.seek(0)
@@ -79,6 +93,16 @@ def _tables(store: Store, listed: Sequence[Mapping[str, Any]]) -> Iterator[pa.Ta
             raise DamagedError(f"{store.name}/{name} is damaged ({error}); restore it") from error
         table = decode_part(data, "arrow" if name.endswith(".arrow") else "parquet")
         yield table.replace_schema_metadata(None)
+
+
+def _guarded(table: pa.Table) -> pa.Table:
+    """Return a table whose column names and errors no spreadsheet takes for formulas."""
+    if ERROR_COLUMN in table.column_names:
+        at = table.column_names.index(ERROR_COLUMN)
+        errors = pc.replace_substring_regex(table[at], _FORMULA, r"'\0")
+        table = table.set_column(at, table.field(at), errors)
+    names = [f"'{name}" if re.match(_FORMULA, name) else name for name in table.column_names]
+    return table.rename_columns(names)
 
 
 def _write_csv(tables: Iterator[pa.Table], file: BinaryIO) -> None:

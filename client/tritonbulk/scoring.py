@@ -96,7 +96,9 @@ async def run_score(
     result = await _run_job(options, store, observer, stop, ready)
     if options.single_file is not None:
         finished = await asyncio.to_thread(look, store)
-        await asyncio.to_thread(project, store, finished.listed, options.single_file)
+        await asyncio.to_thread(
+            project, store, finished.listed, options.single_file, csv_guard=options.csv_guard
+        )
         observer.say(f"all rows are in {options.single_file} as well")
     return result
 

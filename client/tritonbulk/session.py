@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tritonclient.grpc import service_pb2
 
+from tritonbulk.access import PLAIN, Access
 from tritonbulk.contract import Contract
 from tritonbulk.driver import settle_some
 from tritonbulk.errors import ContractError, InputError, ModelError, OutageError, UsageError
 from tritonbulk.options import DEFAULT_REPOSITORY, ScoreOptions
+from tritonbulk.risks import risks
 from tritonbulk.transport import Endpoint, ServedModel, SharedMemoryAccess
 
 READY_GRACE_S = 5.0
@@ -28,13 +30,13 @@ class Servers:
 
     Attributes:
         addresses: of the endpoints.
-        headers: sent with every call.
+        access: how they are reached.
         watch: raises if an embedded server can no longer serve.
         shared_memory: how memory is shared with them; None if it must not, or cannot.
     """
 
     addresses: tuple[str, ...]
-    headers: Mapping[str, str]
+    access: Access
     watch: Callable[[], None]
     shared_memory: SharedMemoryAccess | None = None
 
@@ -44,7 +46,7 @@ async def serve(options: ScoreOptions, say: Callable[[str], None]) -> AsyncItera
     """Give the servers of a run: the endpoints asked for, else an embedded one for its length."""
     if options.endpoints:
         with _shared_memory_access(options.trust_shared_memory) as access:
-            yield Servers(options.endpoints, {}, lambda: None, access)
+            yield Servers(options.endpoints, options.access, lambda: None, access)
         return
     # Deferred: the embedded server is Linux only, scoring against an endpoint is not.
     from tritonbulk.server.embedded import EmbeddedTriton  # noqa: PLC0415
@@ -75,7 +77,7 @@ async def serve(options: ScoreOptions, say: Callable[[str], None]) -> AsyncItera
         access = SharedMemoryAccess(
             server.shared_memory_prefix, server.admin_headers, is_abandoned=lambda _: False
         )
-        yield Servers((server.grpc,), {}, server.check, access)
+        yield Servers((server.grpc,), PLAIN, server.check, access)
 
 
 @contextlib.contextmanager
@@ -109,7 +111,7 @@ async def connect(
     """
     async with contextlib.AsyncExitStack() as stack:
         endpoints = [
-            await stack.enter_async_context(Endpoint(address, servers.headers))
+            await stack.enter_async_context(Endpoint(address, servers.access))
             for address in servers.addresses
         ]
         waits = [
@@ -121,6 +123,10 @@ async def connect(
             if problem is not None:
                 say(f"going on without {endpoint.address}: {problem}")
         endpoints = [e for e, problem in zip(endpoints, problems, strict=True) if problem is None]
+        if options.endpoints:
+            known = [await endpoint.server() for endpoint in endpoints]
+            for risk in risks(servers.access, [e.address for e in endpoints], known):
+                say(risk)
         described = [await e.describe(options.model, options.model_version) for e in endpoints]
         for endpoint, model in zip(endpoints, described, strict=True):
             if model != described[0]:

@@ -17,6 +17,7 @@ from tritonbulk.bench.plan import BenchOptions
 from tritonbulk.bench.statistics import Cell, Trial, summarize
 from tritonbulk.bench.sweep import sweep
 from tritonbulk.cli.common import (
+    access_options,
     model_options,
     parse_model_options,
     parse_source_options,
@@ -36,6 +37,7 @@ TABLE_WIDTH = 130
 )
 @click.argument("input_file", metavar="INPUT")
 @model_options
+@access_options
 @source_options
 @click.option(
     "--batch-rows",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any, TypeVar, get_args
 
 import click
 
+from tritonbulk.access import Access, is_secret
 from tritonbulk.contract import parse_input_map
 from tritonbulk.errors import OptionError
 from tritonbulk.options import DEFAULT_REPOSITORY, Format, TransportName
+from tritonbulk.redaction import Secret
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -75,6 +78,52 @@ def model_options(command: _Command) -> _Command:
     return command
 
 
+def access_options(command: _Command) -> _Command:
+    """Add the options that say how servers at --endpoint are reached."""
+    path = click.Path(path_type=Path)
+    for option in reversed(
+        (
+            click.option("--tls", is_flag=True, help="Speak TLS to the endpoints."),
+            click.option(
+                "--tls-ca",
+                type=path,
+                metavar="PEM",
+                help="Authority that their certificates descend from.  [default: the public ones]",
+            ),
+            click.option("--tls-cert", type=path, metavar="PEM", help="Our certificate (mTLS)."),
+            click.option("--tls-key", type=path, metavar="PEM", help="Its private key."),
+            click.option(
+                "--tls-server-name",
+                metavar="NAME",
+                help="Name in their certificates.  [default: the endpoint's]",
+            ),
+            click.option(
+                "--header",
+                "plain_headers",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="Header of every request that is not secret; repeat for several.",
+            ),
+            click.option(
+                "--header-env",
+                "variable_headers",
+                multiple=True,
+                metavar="NAME=VARIABLE",
+                help="Header whose secret value stands in an environment variable.",
+            ),
+            click.option(
+                "--header-file",
+                "file_headers",
+                multiple=True,
+                metavar="NAME=FILE",
+                help="Header whose secret value is a file's text.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 def source_options(command: _Command) -> _Command:
     """Add the options that say how the input is read."""
     for option in reversed(
@@ -121,6 +170,7 @@ def parse_model_options(given: Mapping[str, Any]) -> dict[str, Any]:
         "model": given["model"],
         "model_version": given["model_version"],
         "endpoints": given["endpoint"],
+        "access": parse_access(given),
         "repository": given["repository"],
         "instances": given["instances"],
         "cpu": given["cpu"],
@@ -130,6 +180,66 @@ def parse_model_options(given: Mapping[str, Any]) -> dict[str, Any]:
         "keep": parse_names(given["keep"]),
         "rename": parse_pairs(given["rename"], "--rename"),
     }
+
+
+def parse_access(given: Mapping[str, Any]) -> Access:
+    """Return what `access_options` gives, secret values read.
+
+    Raises:
+        OptionError: a header has no value, or a secret one stands on the command line; no retry.
+    """
+    headers: dict[str, str | Secret] = {}
+    for option, parameter, read in (
+        ("--header", "plain_headers", _plain_header),
+        ("--header-env", "variable_headers", _header_of_variable),
+        ("--header-file", "file_headers", _header_of_file),
+    ):
+        for entry in given[parameter]:
+            name, equals, value = entry.partition("=")
+            if not (name and equals and value):
+                raise OptionError(f"{option} needs the form NAME=…; the name comes first")
+            name = name.lower()
+            if name in headers:
+                raise OptionError(f"header {name!r} is given twice; leave one out")
+            headers[name] = read(name, value)
+    return Access(
+        tls=given["tls"],
+        tls_ca=given["tls_ca"],
+        tls_cert=given["tls_cert"],
+        tls_key=given["tls_key"],
+        tls_server_name=given["tls_server_name"],
+        headers=headers,
+    )
+
+
+def _plain_header(name: str, value: str) -> str:
+    if is_secret(name):
+        Secret(value)  # no message quotes it, though the process list already has
+        raise OptionError(
+            f"--header {name} puts a secret into the process list; give it by --header-env "
+            f"{name}=VARIABLE or --header-file {name}=FILE"
+        )
+    return value
+
+
+def _header_of_variable(name: str, variable: str) -> Secret:
+    value = os.environ.get(variable, "")
+    if not value:
+        raise OptionError(f"--header-env {name}: variable {variable} is not set; export it")
+    return Secret(value)
+
+
+def _header_of_file(name: str, path: str) -> Secret:
+    try:
+        value = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        cause = getattr(error, "strerror", None) or "it is no text"
+        raise OptionError(
+            f"--header-file {name}: {path} cannot be read ({cause}); check the path"
+        ) from None
+    if not value:
+        raise OptionError(f"--header-file {name}: {path} is empty; write the value into it")
+    return Secret(value)
 
 
 def parse_names(text: str | None) -> tuple[str, ...] | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from importlib.metadata import EntryPoint, entry_points, version
 from typing import NoReturn
 
@@ -18,6 +19,7 @@ import click
 
 from tritonbulk.allocator import keep_freed_memory
 from tritonbulk.errors import TritonbulkError
+from tritonbulk.redaction import redact
 
 _GROUP = "tritonbulk.commands"
 
@@ -85,10 +87,13 @@ def main() -> NoReturn:
         # Whoever read our output has gone; there is nobody left to tell.
         sys.stderr.close()
         sys.exit(3)
+    except Exception:
+        click.echo(redact(traceback.format_exc()), err=True)
+        sys.exit(3)
 
 
 def _complain(text: str) -> None:
-    click.echo(f"tritonbulk: {' '.join(text.split())}", err=True)
+    click.echo(f"tritonbulk: {' '.join(redact(text).split())}", err=True)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import click
 
 from tritonbulk.bottleneck import describe
 from tritonbulk.cli.common import (
+    access_options,
     model_options,
     number_or_auto,
     parse_model_options,
@@ -45,6 +46,7 @@ from tritonbulk.scoring import Observer, run_score
 )
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @model_options
+@access_options
 @click.option(
     "--out",
     required=True,
@@ -84,6 +86,12 @@ from tritonbulk.scoring import Observer, run_score
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="When finished, write all rows to one local .csv, .jsonl or .parquet file as well.",
+)
+@click.option(
+    "--csv-guard/--no-csv-guard",
+    default=True,
+    show_default=True,
+    help="In a single .csv file put ' before column names and errors that look like formulas.",
 )
 @click.option(
     "--out-format",
@@ -174,6 +182,7 @@ def command(**given: Any) -> int:
         stop_grace_s=given["stop_grace"],
         memory_bytes=given["memory"],
         single_file=given["single_file"],
+        csv_guard=given["csv_guard"],
     )
     try:
         with RowProgress() as progress:

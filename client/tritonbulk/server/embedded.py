@@ -51,6 +51,8 @@ class EmbeddedTriton:
             server needs some 3 s to end by itself; 0 kills it at once, which loses nothing if no
             request is in flight.
         port_wait_s: how long to wait for the owner of a given port, in seconds.
+        flags: further arguments of tritonserver, such as ``--grpc-use-ssl=true``; they stand in
+            the process list.
         say: told, line by line, what is being done if that takes long.
 
     Raises (when the block is entered):
@@ -77,6 +79,7 @@ class EmbeddedTriton:
         start_deadline_s: float = 120.0,
         stop_deadline_s: float = 30.0,
         port_wait_s: float = 30.0,
+        flags: Sequence[str] = (),
         say: Callable[[str], None] | None = None,
     ) -> None:
         if instances is not None and instances < 1:
@@ -91,6 +94,7 @@ class EmbeddedTriton:
         self._start_deadline_s = start_deadline_s
         self._stop_deadline_s = stop_deadline_s
         self._port_wait_s = port_wait_s
+        self._flags = tuple(flags)
         self._say = say or (lambda _line: None)
         self._secret = secrets.token_urlsafe(32)
         self._cancelled = threading.Event()
@@ -267,6 +271,7 @@ class EmbeddedTriton:
             # Loading some models only is what Triton calls explicit; the secret still guards it.
             model_control=self._model_control if self._models is None else "explicit",
             models=self._models,
+            more=self._flags,
         )
         return Launch(home.executable, variables, run, self._cancelled), options
 

@@ -44,6 +44,7 @@ class ServerOptions:
         exit_timeout_s: how long requests in flight may take at an orderly stop.
         model_control: "explicit" lets models be loaded and unloaded (with the secret).
         models: with "explicit": the models to load at the start; None: all of them.
+        more: further arguments, which come last.
     """
 
     binary: Path
@@ -55,6 +56,7 @@ class ServerOptions:
     exit_timeout_s: int = 30
     model_control: ModelControl = "none"
     models: tuple[str, ...] | None = None
+    more: tuple[str, ...] = ()
 
 
 def command_line(options: ServerOptions, ports: Ports) -> list[str]:
@@ -87,4 +89,4 @@ def command_line(options: ServerOptions, ports: Ports) -> list[str]:
         argv += [f"--load-model={name}" for name in options.models or ()]
         if options.models is None:
             argv.append("--load-model=*")
-    return argv
+    return [*argv, *options.more]

@@ -12,7 +12,8 @@ import pyarrow as pa
 from pyarrow import fs
 
 from tritonbulk.errors import InputError, PlatformError
-from tritonbulk.source.reader import cause, printable
+from tritonbulk.source.reader import cause
+from tritonbulk.text import printable
 
 _LOCAL_MAGIC = re.compile(r"[*?\[]")
 _URI_MAGIC = re.compile(r"[*\[]")  # a ? begins the query

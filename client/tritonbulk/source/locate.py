@@ -17,7 +17,8 @@ from tritonbulk.errors import InputError
 from tritonbulk.options import Format
 from tritonbulk.source.filesystem import Place, place_of
 from tritonbulk.source.partitions import keys_of
-from tritonbulk.source.reader import InputFile, cause, printable
+from tritonbulk.source.reader import InputFile, cause
+from tritonbulk.text import printable
 
 _FORMATS: dict[str, Format] = {
     ".parquet": "parquet",

@@ -13,6 +13,7 @@ from pyarrow import fs
 from tritonbulk.errors import InputError, SourceError
 from tritonbulk.options import Format
 from tritonbulk.segments import Block, Gap
+from tritonbulk.text import printable
 
 _TITLES: Mapping[Format, str] = {
     "parquet": "Parquet",
@@ -191,10 +192,3 @@ def cause(error: BaseException) -> str:
     """Return the first line of an error's text, fit for a terminal whatever the file holds."""
     text = str(error).strip() or type(error).__name__
     return printable(text.splitlines()[0])[:_CAUSE_CHARACTERS_MAX].rstrip(".")
-
-
-def printable(text: str) -> str:
-    """Return ``text`` with everything that a terminal would not show as itself escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tritonbulk.errors import OptionError
-from tritonbulk.source.reader import cause, printable
+from tritonbulk.source.reader import cause
+from tritonbulk.text import printable
 
 UNDERSTOOD = (
     'a filter is made of column names (`odd name` in backticks or col("odd name")), numbers, '

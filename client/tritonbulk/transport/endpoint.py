@@ -16,11 +16,14 @@ import grpc
 import grpc.aio
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
+from tritonbulk.access import PLAIN, Access
 from tritonbulk.codec import Reply, Request
 from tritonbulk.dispatch import Failure, Verdict, judge
 from tritonbulk.errors import ModelError, OutageError
+from tritonbulk.text import said
 from tritonbulk.transport.base import AttemptFailedError
 from tritonbulk.transport.served_model import ServedModel, config_digest, describe
+from tritonbulk.transport.tls import channel_credentials, check_tls, may_be_tls
 
 _Answer = TypeVar("_Answer")
 
@@ -54,14 +57,18 @@ class Endpoint:
 
     Args:
         address: ``host:port``, or any other gRPC target.
-        headers: sent with every call; keys in lower case.
+        access: how it is reached: TLS, and headers sent with every call.
+
+    Raises:
+        OptionError: a file of ``access`` cannot be used; a retry does not help.
     """
 
-    def __init__(self, address: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, address: str, access: Access = PLAIN) -> None:
         self.address = address
         self.laid_out_s = 0.0
-        self._headers = tuple((headers or {}).items())
-        self._channel = grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        self._access = access
+        self._headers = access.metadata()
+        self._channel = _open_channel(address, access)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._infer = self._channel.unary_unary(f"{_SERVICE}/ModelInfer")
         self._stream = self._channel.stream_stream(f"{_SERVICE}/ModelStreamInfer")
@@ -121,30 +128,40 @@ class Endpoint:
             OutageError: it does not answer, or is not ready, for ``max_outage_s``; a retry helps
                 once it runs.
             ModelError: it does not know the model or version; a retry does not help.
-            AuthError: it refuses our credentials; a retry does not help.
+            AuthError: it refuses our credentials or our TLS; a retry does not help.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + max_outage_s
         question = service_pb2.ModelReadyRequest(name=model, version=version or "")
-        said, told = "no answer", False
+        heard, told = "no answer", False
         while True:
             try:
                 answer = await self.ask("ModelReady", question)
                 if answer.ready:
                     return
-                said = "the model is not ready"
+                heard = "the model is not ready"
                 await self._check_known(model, version)
             except AttemptFailedError as error:
-                said = _check_transient(error.failure, self.address)
+                if may_be_tls(error.failure.text):
+                    await asyncio.to_thread(check_tls, self.address, self._access)
+                heard = _check_transient(error.failure, self.address)
             if loop.time() + _POLL_S > deadline:
                 raise OutageError(
                     f"{self.address} did not have model {model!r} ready within {max_outage_s:g} s "
-                    f"({said}); check that the server runs there and serves it"
+                    f"({heard}); check that the server runs there and serves it"
                 )
             if not told and loop.time() > deadline - max_outage_s + _TELL_AFTER_S:
-                say(f"waiting up to {max_outage_s:g} s for {self.address} ({said})")
+                say(f"waiting up to {max_outage_s:g} s for {self.address} ({heard})")
                 told = True
             await asyncio.sleep(_POLL_S)
+
+    async def server(self) -> tuple[str, str] | None:
+        """Return name and version of the server; None if it does not tell."""
+        try:
+            answer = await self.ask("ServerMetadata", service_pb2.ServerMetadataRequest())
+        except AttemptFailedError:
+            return None
+        return said(answer.name), said(answer.version)
 
     async def describe(self, model: str, version: str | None) -> ServedModel:
         """Return what the server says of the model.
@@ -160,9 +177,9 @@ class Endpoint:
             )
             config = await self._config(model, version)
         except AttemptFailedError as error:
-            said = _check_transient(error.failure, self.address)
+            heard = _check_transient(error.failure, self.address)
             raise OutageError(
-                f"{self.address} stopped answering ({said}); check the server, then run again"
+                f"{self.address} stopped answering ({heard}); check the server, then run again"
             ) from error
         return describe(metadata, config, version)
 
@@ -205,21 +222,31 @@ class Endpoint:
         try:
             await self.ask("ModelMetadata", question)
         except AttemptFailedError as error:
-            said = error.failure
-            if said.status == "NOT_FOUND" and "no available versions" not in said.text:
+            failure = error.failure
+            if failure.status == "NOT_FOUND" and "no available versions" not in failure.text:
                 raise ModelError(
-                    f"{self.address} does not serve {_called(model, version)} ({said.text}); "
+                    f"{self.address} does not serve {_called(model, version)} ({failure.text}); "
                     "check the name, or load it"
                 ) from error
-            _check_transient(said, self.address)
+            _check_transient(failure, self.address)
 
     async def _call(self, call: Awaitable[_Answer]) -> _Answer:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            code = error.code()
-            text = " ".join((error.details() or "").split())
-            raise AttemptFailedError(Failure(code.value[0], code.name, text)) from error
+            code, words = error.code(), said(error.details() or "")
+            # Without its cause, whose text is the server's own, uncut.
+            raise AttemptFailedError(Failure(code.value[0], code.name, words)) from None
+
+
+def _open_channel(address: str, access: Access) -> grpc.aio.Channel:
+    credentials = channel_credentials(access)
+    if credentials is None:
+        return grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+    options: tuple[tuple[str, int | str], ...] = _CHANNEL_OPTIONS
+    if access.tls_server_name is not None:
+        options = (*options, ("grpc.ssl_target_name_override", access.tls_server_name))
+    return grpc.aio.secure_channel(address, credentials, options=options)
 
 
 def _called(model: str, version: str | None) -> str:

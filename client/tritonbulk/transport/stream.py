@@ -22,6 +22,7 @@ from tritonbulk.codec import Reply, Request
 from tritonbulk.codec.wire import StreamReply, split_stream_reply
 from tritonbulk.dispatch import Failure, refusal
 from tritonbulk.errors import AnswerError
+from tritonbulk.text import said
 from tritonbulk.transport.base import AttemptFailedError
 from tritonbulk.transport.endpoint import Endpoint
 
@@ -124,7 +125,7 @@ class StreamTransport:
         """
         if reply is not None and not reply.error:
             return Reply(reply.response)
-        if reply is not None and (failure := refusal(reply.error)) is not None:
+        if reply is not None and (failure := refusal(said(reply.error))) is not None:
             raise AttemptFailedError(failure)
         left_s = until_s - self._now_s()
         if left_s <= 0:
@@ -151,15 +152,17 @@ class StreamTransport:
                     waiting.set_result(reply)
             why = "the server ended it"
         except (grpc.aio.AioRpcError, AnswerError) as error:
-            why = error.details() if isinstance(error, grpc.aio.AioRpcError) else str(error)
+            why = said(
+                (error.details() or "") if isinstance(error, grpc.aio.AioRpcError) else str(error)
+            )
         except asyncio.CancelledError:
             why = ""  # everything is cancelled: nobody wants to know
         if not self.broken:
             self._end()
             if why:
                 self._say(
-                    f"the stream to {self.endpoint.address} broke ({why}); its requests go by "
-                    "unary calls from here on"
+                    f"the stream to {self.endpoint.address} broke ({said(why)}); its requests go "
+                    "by unary calls from here on"
                 )
 
     async def _drain(self) -> None:
