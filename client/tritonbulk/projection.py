@@ -30,7 +30,6 @@ from tritonbulk.job.stores.base import Store
 from tritonbulk.job.stores.local import make_folder, publish, sink_errors
 from tritonbulk.part import decode_part
 
-
 _FORMULA = r"^\s*[=+\-@\t\r]"
 """Beginnings of cells that spreadsheets take for formulas."""
 

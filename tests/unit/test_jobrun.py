@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tritonbulk.checking import status, verify
+from tritonbulk.dispatch import Failure
 from tritonbulk.errors import DamagedError, OptionError, OutputError, SourceError
 from tritonbulk.job.commit import look
 from tritonbulk.job.statement import read_part
@@ -394,6 +395,25 @@ def test_a_single_file_holds_all_rows_and_is_never_replaced(program, rows, tmp_p
 def test_a_single_file_in_the_output_is_refused(rows, tmp_path):
     with pytest.raises(OptionError, match="would see every row twice"):
         asked(rows, out=tmp_path / "out", single_file=tmp_path / "out" / "all.parquet")
+
+
+def test_what_others_named_or_said_is_no_formula_in_csv(program, tmp_path):
+    x = np.arange(4, dtype=np.float32)
+    table = pa.table({"x": x, "=1+1": ["=2+2", "b", "c", "d"]})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    said = [Failure(3, "INVALID_ARGUMENT", "=HYPERLINK()") for _ in range(4)]
+    out = tmp_path / "out"
+    options = asked(tmp_path / "rows.parquet", out=out, batch_rows=1, failed_fraction_max=1)
+    program.run(options, transport=ScriptedTransport(lambda given: {"y": given["x"]}, said[:2]))
+    listed = look(LocalStore(out)).listed
+    project(LocalStore(out), listed, tmp_path / "guarded.csv")
+    project(LocalStore(out), listed, tmp_path / "plain.csv", csv_guard=False)
+    guarded, plain = (
+        pacsv.read_csv(tmp_path / name).to_pydict() for name in ("guarded.csv", "plain.csv")
+    )
+    assert guarded["'=1+1"] == plain["=1+1"] == ["=2+2", "b", "c", "d"]
+    assert guarded["_tritonbulk_error"][:2] == ["'=HYPERLINK()"] * 2
+    assert plain["_tritonbulk_error"][:2] == ["=HYPERLINK()"] * 2
 
 
 def test_lists_and_bytes_are_refused_in_csv(program, tmp_path):

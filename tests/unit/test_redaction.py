@@ -46,11 +46,7 @@ def test_a_secret_is_redacted_however_it_is_quoted(form):
 def test_a_secret_is_not_shown_copied_into_view_or_pickled():
     secret = Secret("canary-one")
 
-    @dataclasses.dataclass
-    class Holder:
-        held: Secret
-
-    held = Holder(secret)
+    held = dataclasses.make_dataclass("Holder", ["held"])(secret)
     for shown in (
         f"{secret}",
         f"{secret!r:>20}",
