@@ -5,7 +5,6 @@ In this order: nothing is written before everything is proved.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,13 +24,11 @@ from tritonbulk.contract import (
 )
 from tritonbulk.errors import OptionError
 from tritonbulk_export.config import default_max_batch_size
-from tritonbulk_export.golden import golden_file, golden_rows
-from tritonbulk_export.graph import repaired, serialized, with_output_shapes
-from tritonbulk_export.parity import compare, gathered, proved_nulls
-from tritonbulk_export.proof import prove_batch
+from tritonbulk_export.golden import golden_file
+from tritonbulk_export.proving import prove
 from tritonbulk_export.publish import Content, check_name, publish
-from tritonbulk_export.runtime import open_session
 from tritonbulk_export.spec import Exported, Parity, SourceModel, Target
+from tritonbulk_export.storage import files_digest
 
 
 def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
@@ -41,37 +38,24 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         TritonbulkError: see the public functions in `tritonbulk_export`.
     """
     check_name(target.name)
+    _check_batch_size(target)
     check_columns(source.inputs, sample.schema, where=f"sample {target.sample}")
-    graph = repaired(source.graph)
-    session = open_session(graph)
-    golden = golden_rows(sample, source.inputs)
-    golden_tensors = gathered(golden.to_batches()[0], source.inputs)
-    shapes = prove_batch(session, golden_tensors, target.tolerance)
-    graph = with_output_shapes(graph, shapes)
-    # Everything from here on is about the bytes that will be published.
-    session = open_session(graph)
-    model = serialized(graph)
-    inputs = proved_nulls(source, session, golden_tensors, target.tolerance)
-    source = replace(source, inputs=inputs)
-    parity = compare(source, session, sample, target.tolerance)
-    outputs = tuple(
-        OutputTensor(port.name, port.datatype, shapes[port.name]) for port in session.outputs
-    )
+    proved = prove(source, sample, target)
     contract = Contract(
         model=target.name,
-        digest="sha256:" + hashlib.sha256(model).hexdigest(),
-        inputs=_with_dtypes(source.inputs, sample.schema),
-        outputs=outputs,
+        digest=files_digest(proved.files),
+        inputs=_with_dtypes(proved.inputs, sample.schema),
+        outputs=proved.outputs,
         source=source.framework,
         tools=_tools(source.distributions),
-        parity=_stored(parity),
+        parity=_stored(proved.parity),
     )
-    rows, reason = _batch_size(target, (*source.inputs, *outputs))
+    rows, reason = _batch_size(target, (*proved.inputs, *proved.outputs))
     published = publish(
         Content(
             contract=contract,
-            model=model,
-            golden=golden_file(golden, outputs, session.run(golden_tensors)),
+            files=proved.files,
+            golden=golden_file(proved.golden, proved.outputs, proved.answers),
             max_batch_size=rows,
             is_batch_size_asked=target.max_batch_size is not None,
         ),
@@ -87,10 +71,10 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         digest=contract.digest,
         max_batch_size=published.max_batch_size,
         max_batch_size_reason=reason,
-        parity=parity,
+        parity=proved.parity,
         published=published.changed,
         is_served=published.is_served,
-        notes=source.notes,
+        notes=proved.notes,
     )
 
 
@@ -108,15 +92,18 @@ def _with_dtypes(inputs: Sequence[InputTensor], schema: pa.Schema) -> tuple[Inpu
     )
 
 
+def _check_batch_size(target: Target) -> None:
+    if target.max_batch_size is not None and target.max_batch_size < 1:
+        raise OptionError(
+            f"--max-batch-size {target.max_batch_size} is below 1; give at least 1 row"
+        )
+
+
 def _batch_size(target: Target, tensors: Sequence[InputTensor | OutputTensor]) -> tuple[int, str]:
     if target.max_batch_size is None:
         return (
             default_max_batch_size(tensors),
             f"the default for {row_bytes(tensors)} bytes a row",
-        )
-    if target.max_batch_size < 1:
-        raise OptionError(
-            f"--max-batch-size {target.max_batch_size} is below 1; give at least 1 row"
         )
     return target.max_batch_size, "as asked"
 

@@ -9,9 +9,8 @@ what was begun.
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,7 +22,9 @@ from tritonbulk.contract import CONTRACT_PARAMETER, Contract
 from tritonbulk.errors import OptionError, OutputError, SinkError
 from tritonbulk_export.config import MODEL_FILE, from_text, model_config, to_text
 from tritonbulk_export.storage import (
+    files_digest,
     move_folder,
+    read_files,
     replace_file,
     repository_lock,
     staging_folder,
@@ -44,8 +45,8 @@ class Content:
     """What is to be published.
 
     Attributes:
-        contract: of the entry; its digest is that of ``model``.
-        model: bytes of the ONNX file.
+        contract: of the entry; its digest is that of ``files``.
+        files: the model, as bytes by path in the version's folder; see `graph.model_files`.
         golden: bytes of the golden rows.
         max_batch_size: rows a request may have.
         is_batch_size_asked: True if the user gave it: it then also changes an entry that already
@@ -53,7 +54,7 @@ class Content:
     """
 
     contract: Contract
-    model: bytes
+    files: Mapping[str, bytes]
     golden: bytes
     max_batch_size: int
     is_batch_size_asked: bool = False
@@ -168,7 +169,11 @@ def _keep(
 def _stage_version(content: Content, parent: Path, version: int) -> None:
     folder = parent / str(version)
     folder.mkdir()
-    write_file(folder / MODEL_FILE, content.model)
+    for name, data in content.files.items():
+        parent_folder = (folder / name).parent
+        parent_folder.mkdir(exist_ok=True)
+        write_file(folder / name, data)
+        sync_folder(parent_folder)
     sync_folder(folder)
 
 
@@ -214,8 +219,8 @@ def _find(
         # Six digits may agree by chance; the configuration holds the whole contract of one version.
         if version == described and _described_content(config) != wanted:
             continue
-        model = entry / str(version) / MODEL_FILE
-        if model.is_file() and _sha256(model.read_bytes()) == content.contract.digest:
+        found = read_files(entry / str(version), MODEL_FILE)
+        if found and files_digest(found) == content.contract.digest:
             return version
     return None
 
@@ -231,7 +236,3 @@ def _is_finished(version: int, content: Content, config: pb.ModelConfig) -> bool
 
 def _described_content(config: pb.ModelConfig) -> str:
     return content_digest(Contract.from_json(config.parameters[CONTRACT_PARAMETER].string_value))
-
-
-def _sha256(data: bytes) -> str:
-    return "sha256:" + hashlib.sha256(data).hexdigest()

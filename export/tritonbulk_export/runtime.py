@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import onnx
 
 from tritonbulk.contract import Datatype, datatype
 from tritonbulk.errors import ModelError, PlatformError
+from tritonbulk_export.graph import model_files
 from tritonbulk_export.names import first_line
 from tritonbulk_export.spec import Tensors
+
+_FATAL = 4
+"""Severity from which ONNX Runtime writes to standard error by itself."""
 
 _ORT_DATATYPES = {
     "tensor(float)": "FP32",
@@ -92,7 +98,7 @@ class Session:
         """
         names = [port.name for port in self.outputs]
         try:
-            feed = {port.name: _fed(tensors[port.name]) for port in self.inputs}
+            feed = {port.name: fed(tensors[port.name]) for port in self.inputs}
             return dict(zip(names, self._session.run(names, feed), strict=True))
         except Exception as error:  # ONNX Runtime has no common base for its own errors.
             raise ModelError(
@@ -100,7 +106,7 @@ class Session:
             ) from error
 
 
-def _fed(tensor: Any) -> Any:
+def fed(tensor: Any) -> Any:
     """Return ``tensor`` as ONNX Runtime takes it: its strings are Python strings, not bytes."""
     if tensor.dtype != object:
         return tensor
@@ -111,42 +117,76 @@ def _fed(tensor: Any) -> Any:
 
 
 def open_session(
-    graph: onnx.ModelProto, providers: Sequence[str] = ("CPUExecutionProvider",)
+    graph: onnx.ModelProto,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+    *,
+    is_optimized: bool = True,
 ) -> Session:
     """Return ``graph`` loaded by ONNX Runtime.
+
+    Args:
+        graph: to load.
+        providers: of computation, the preferred one first.
+        is_optimized: False to run every node as it stands in the graph, fused with no other.
 
     Raises:
         ModelError: ONNX Runtime refuses the graph, or it has a tensor that no file can feed.
         PlatformError: a provider is not really in use (ONNX Runtime falls back in silence), or
             two distributions of ONNX Runtime are installed.
     """
+    session = load(graph, providers, is_optimized=is_optimized)
+    return Session(
+        inputs=tuple(_port(node) for node in session.get_inputs()),
+        outputs=tuple(_port(node) for node in session.get_outputs()),
+        _session=session,
+    )
+
+
+def load(
+    graph: onnx.ModelProto,
+    providers: Sequence[str] = ("CPUExecutionProvider",),
+    *,
+    is_optimized: bool = True,
+) -> Any:
+    """Return ONNX Runtime's own session on ``graph``; see `open_session`, but for the types."""
     check_one_onnxruntime()
     # Its Linux builds report usage and leave a file in the temporary folder unless told not to.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime  # noqa: PLC0415  (after the check: importing a broken mixture may crash)
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    # Its errors come back as exceptions, which become sentences; it would print them besides.
+    onnxruntime.set_default_logger_severity(_FATAL)
+    options.log_severity_level = _FATAL
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        session = onnxruntime.InferenceSession(
-            graph.SerializeToString(), options, providers=list(providers)
-        )
-    except Exception as error:
-        raise ModelError(
-            f"ONNX Runtime cannot load the graph: {first_line(error)}; mend the model"
-        ) from error
+    if not is_optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    with tempfile.TemporaryDirectory(prefix="tritonbulk-") as folder:
+        model = _loadable(graph, Path(folder))
+        try:
+            session = onnxruntime.InferenceSession(model, options, providers=list(providers))
+        except Exception as error:
+            raise ModelError(
+                f"ONNX Runtime cannot load the graph: {first_line(error)}; mend the model"
+            ) from error
     missing = set(providers) - set(session.get_providers())
     if missing:
         raise PlatformError(
             f"ONNX Runtime was asked for {', '.join(sorted(missing))} but fell back to "
             f"{', '.join(session.get_providers())}; install the libraries that provider needs"
         )
-    return Session(
-        inputs=tuple(_port(node) for node in session.get_inputs()),
-        outputs=tuple(_port(node) for node in session.get_outputs()),
-        _session=session,
-    )
+    return session
+
+
+def _loadable(graph: onnx.ModelProto, folder: Path) -> bytes | str:
+    """Return the graph as ONNX Runtime takes it: bytes, or a file in ``folder`` if too large."""
+    files = model_files(graph)
+    if len(files) == 1:
+        return next(iter(files.values()))
+    for name, data in files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+    return str(folder / min(files, key=lambda name: len(files[name])))
 
 
 def _port(node: Any) -> Port:

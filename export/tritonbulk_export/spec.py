@@ -5,7 +5,7 @@ A source module turns one file into a `SourceModel`; the rest of export knows no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Required, TypedDict, Unpack
@@ -139,6 +139,8 @@ class TargetOptions(TypedDict, total=False):
     max_batch_size: int | None
     tolerance: Tolerance
     staging: Path | str | None
+    triton: str | None
+    drop_outputs: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,9 @@ class Target:
         tolerance: for parity.
         staging: where the entry is put together: on the file system of the repository, outside
             it; None takes a folder beside the repository.
+        triton: release of Triton that is to load it, such as ``26.07``; None takes the oldest that
+            export knows, whose graphs all newer ones load.
+        drop_outputs: outputs of the model to leave out.
     """
 
     name: str
@@ -161,6 +166,8 @@ class Target:
     max_batch_size: int | None = None
     tolerance: Tolerance = Tolerance()
     staging: Path | None = None
+    triton: str | None = None
+    drop_outputs: Sequence[str] = ()
 
     @classmethod
     def of(cls, **options: Unpack[TargetOptions]) -> Target:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -126,3 +127,29 @@ def replace_file(target: Path, data: bytes, staging: Path) -> None:
     write_file(staged, data)
     staged.replace(target)
     sync_folder(target.parent)
+
+
+def files_digest(files: Mapping[str, bytes]) -> str:
+    """Return the digest of a model: that of its file, or of names and digests of its files.
+
+    Args:
+        files: content by path in the version's folder.
+
+    Returns:
+        ``sha256:`` and 64 hexadecimal digits.
+    """
+    if len(files) == 1:
+        return _sha256(next(iter(files.values())))
+    lines = [f"{name} {_sha256(data)}\n" for name, data in sorted(files.items())]
+    return _sha256("".join(lines).encode())
+
+
+def read_files(folder: Path, name: str) -> Mapping[str, bytes]:
+    """Return the files of model ``name`` in a version's ``folder``; none if it is not there."""
+    path = folder / name
+    found = sorted(path.iterdir()) if path.is_dir() else [path] if path.is_file() else []
+    return {str(file.relative_to(folder)): file.read_bytes() for file in found}
+
+
+def _sha256(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()

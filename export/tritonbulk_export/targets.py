@@ -1,4 +1,4 @@
-"""Targets: what each release of the Triton container can load, and the oldest that an export is for.
+"""Targets: what each release of the Triton container can load.
 
 Which ONNX Runtime is in a container stands in ``docs/introduction/compatibility.md`` of
 triton-inference-server/server. The newest opset, ``ai.onnx.ml`` and IR version of each ONNX Runtime

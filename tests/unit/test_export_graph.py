@@ -8,9 +8,17 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tritonbulk.errors import ModelError
-from tritonbulk_export.graph import renamed, repaired, serialized, with_output_shapes
+from tritonbulk_export.graph import model_files, renamed, repair, with_output_shapes
 from tritonbulk_export.names import plain_names
 from tritonbulk_export.runtime import open_session
+
+
+def repaired(given, *options):
+    return repair(given, *options).graph
+
+
+def serialized(graph):
+    return model_files(graph)["model.onnx"]
 
 
 def port(name, shape, kind=TensorProto.FLOAT):
@@ -120,7 +128,7 @@ def test_anonymous_outputs_get_plain_names(name, plain):
 def test_a_plain_name_never_takes_that_of_another_value():
     nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Neg", ["y"], ["y:0"])]
     graph = model(nodes, [port("x", ["N", 2])], [port("y:0", ["N", 2])]).graph
-    assert plain_names(graph) == {}
+    assert plain_names(graph) == {"y:0": "y_2"}
 
 
 def test_a_newer_opset_and_ir_are_lowered_to_what_triton_knows():
@@ -139,13 +147,15 @@ def test_an_operator_that_cannot_be_lowered_is_refused_with_the_reason():
     # Attention came with opset 23.
     node = helper.make_node("Attention", ["x", "x", "x"], ["y"], q_num_heads=1, kv_num_heads=1)
     shape = ["N", 3, 4]
-    with pytest.raises(ModelError, match=r"opset 24, Triton 25\.06 knows up to 22"):
+    with pytest.raises(
+        ModelError, match=r"opset 24, Triton 25\.06 knows up to 22, and Attention y cannot"
+    ):
         repaired(model([node], [port("x", shape)], [port("y", shape)], opset=24))
 
 
-def test_newer_ml_operators_are_refused():
-    with pytest.raises(ModelError, match=r"ai\.onnx\.ml 6"):
-        repaired(relu(domains=[("ai.onnx.ml", 6)]))
+def test_a_newer_ml_domain_that_no_operator_needs_is_lowered_by_number():
+    lowered = repaired(relu(domains=[("ai.onnx.ml", 6)]))
+    assert [(o.domain, o.version) for o in lowered.opset_import] == [("", 20), ("ai.onnx.ml", 5)]
 
 
 def test_a_scalar_has_no_batch_and_is_refused():
@@ -174,7 +184,8 @@ def test_a_graph_that_the_checker_refuses_is_refused():
 def test_observed_output_shapes_replace_the_declared_ones():
     wrong = relu()
     wrong.graph.output[0].CopyFrom(port("y", [1]))
-    declared = with_output_shapes(repaired(wrong), {"y": (2, -1)})
+    declared, notes = with_output_shapes(repaired(wrong), {"y": (2, -1)})
+    assert notes == ["output 'y' was declared [batch]; it is [batch, 2, -1]"]
     assert dims(declared.graph.output[0]) == ["batch", 2, None]
 
 

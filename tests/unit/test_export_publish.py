@@ -43,7 +43,8 @@ def content(model=b"one", rows=64, *, asked=False, name="m", columns=("a",)):
         outputs=(OutputTensor("y", datatype("FP32"), (1,)),),
         tools={"onnx": "1"},
     )
-    return Content(contract, model, b"golden of " + model, rows, is_batch_size_asked=asked)
+    files = {"model.onnx": model}
+    return Content(contract, files, b"golden of " + model, rows, is_batch_size_asked=asked)
 
 
 def check_loadable(entry):

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 import click
 
 from tritonbulk_export.spec import DEFAULT_REPOSITORY, TargetOptions, Tolerance
+from tritonbulk_export.targets import DEFAULT_RELEASE
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -46,6 +47,17 @@ _PROOF = (
         help="Relative difference that is allowed in addition.",
     ),
 )  # fmt: skip
+_GRAPH = (
+    click.option(
+        "--triton", metavar="TAG",
+        help="Release of Triton to export for, such as 26.07: newer ones load newer operators.  "
+        f"[default: {DEFAULT_RELEASE.tag}, whose graphs all newer ones load]",
+    ),
+    click.option(
+        "--drop-output", "drop_outputs", multiple=True, metavar="OUTPUT",
+        help="Leave this output out; may be repeated.",
+    ),
+)  # fmt: skip
 _SERVING = (
     click.option(
         "--max-batch-size", type=int,
@@ -58,7 +70,7 @@ _OUTPUT = (click.option("--json", "as_json", is_flag=True, help="End with one li
 
 def export_options(command: _Command) -> _Command:
     """Add the options that every export takes: where to, how it is proved, how it is served."""
-    for option in reversed((*_PLACE, *_PROOF, *_SERVING, *_OUTPUT)):
+    for option in reversed((*_PLACE, *_PROOF, *_GRAPH, *_SERVING, *_OUTPUT)):
         command = option(command)
     return command
 

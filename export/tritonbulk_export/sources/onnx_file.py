@@ -14,8 +14,8 @@ import onnx
 import pyarrow as pa
 
 from tritonbulk.contract import InputTensor, bind_inputs
-from tritonbulk.errors import InputError, ModelError
-from tritonbulk_export.graph import IR_VERSION_MAX, renamed, repaired, without_zipmap
+from tritonbulk.errors import ModelError
+from tritonbulk_export.graph import read_model, renamed, repair, without_zipmap
 from tritonbulk_export.names import plain_names
 from tritonbulk_export.runtime import Port, Session, open_session
 from tritonbulk_export.spec import Answers, SourceModel, Tensors
@@ -36,18 +36,17 @@ def load_onnx(
         ContractError: the mapping does not fit the model; no retry.
         ModelError: ONNX Runtime does not load the model; no retry.
     """
-    try:
-        model = onnx.load(path)
-    except Exception as error:  # protobuf's decoder errors have no common base
-        reason = "does not exist" if not path.exists() else f"is no ONNX model ({error})"
-        raise InputError(f"model file {path} {reason}; give the path of an ONNX file") from error
-    if not model.graph.node:
-        raise InputError(f"{path} is no ONNX model, or an empty one; give the path of an ONNX file")
+    model = read_model(path)
     names = plain_names(model.graph)
     model = renamed(model, names)
-    reference = _Reference(_as_it_is(model))
-    ports = open_session(repaired(model)).inputs
-    mapping = {names.get(tensor, tensor): columns for tensor, columns in input_map.items()}
+    mended = repair(model).graph
+    reference = _Reference(_as_it_is(model, mended))
+    ports = open_session(mended).inputs
+    # A column may still be named like the tensor was before it got a plain name.
+    mapping: dict[str, tuple[str, ...]] = {
+        new: (old,) for old, new in names.items() if old in sample.names
+    }
+    mapping |= {names.get(tensor, tensor): columns for tensor, columns in input_map.items()}
     return SourceModel(
         framework="onnx",
         graph=model,
@@ -66,20 +65,22 @@ def _tensor(port: Port) -> InputTensor:
     )
 
 
-def _as_it_is(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy that ONNX Runtime can run: maps as tensors, and no newer IR than it reads."""
+def _as_it_is(model: onnx.ModelProto, mended: onnx.ModelProto) -> Session:
+    """Return the file's own graph, maps as tensors; where it is too new to run here, the mended."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     without_zipmap(copy)
-    copy.ir_version = min(copy.ir_version, IR_VERSION_MAX)
-    return copy
+    try:
+        return open_session(copy)
+    except ModelError:
+        return open_session(mended)
 
 
 class _Reference:
     """The file's own answers; a batch size that is fixed in the file is kept to."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._session: Session = open_session(model)
+    def __init__(self, session: Session) -> None:
+        self._session = session
         sizes = {port.shape[0] for port in self._session.inputs if port.shape}
         fixed = {size for size in sizes if isinstance(size, int)}
         if len(fixed) > 1:
