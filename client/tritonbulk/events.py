@@ -56,4 +56,19 @@ class EndpointChanged:
     reason: str
 
 
-RunEvent = RequestEnded | EndpointChanged
+@dataclass(frozen=True, slots=True)
+class RowsFailed:
+    """Rows were given up; they stand in the output with their error.
+
+    Attributes:
+        rows: how many.
+        status: gRPC status code of the failure.
+        text: the reason, partly in the server's own words.
+    """
+
+    rows: int
+    status: int
+    text: str
+
+
+RunEvent = RequestEnded | EndpointChanged | RowsFailed

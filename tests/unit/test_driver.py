@@ -18,7 +18,7 @@ from tritonbulk.errors import (
     ServerGoneError,
     SinkError,
 )
-from tritonbulk.events import RequestEnded
+from tritonbulk.events import RequestEnded, RowsFailed
 from tritonbulk.pipeline import Pipeline
 from tritonbulk.segments import Segment
 from tritonbulk.testing import ScriptedTransport
@@ -164,12 +164,14 @@ def test_a_row_that_the_model_rejects_stands_in_the_output_with_its_error():
                 self._faults = [Failure(13, "INTERNAL", "ValueError: five hundred")]
             return await super().infer(request, timeout_s)
 
-    run = Run()
-    done = run.drive(Picky(picky), in_flight=1)
+    run, events = Run(), []
+    done = run.drive(Picky(picky), in_flight=1, note=events.append)
     assert (done.rows_ok, done.rows_failed) == (999, 1)
     assert run.column() == [None if row == 500 else 2.0 * row for row in range(1000)]
     assert [row for row, status in enumerate(run.column(1)) if status] == [500]
     assert run.column(2)[500] == "ValueError: five hundred"
+    (told,) = [each for each in events if isinstance(each, RowsFailed)]
+    assert told == RowsFailed(rows=1, status=13, text="ValueError: five hundred")
 
 
 def test_small_segments_fill_the_window_all_the_same():

@@ -37,7 +37,7 @@ from tritonbulk.driver.messages import (
     StopAsked,
     Written,
 )
-from tritonbulk.events import Outcome, RequestEnded, RunEvent
+from tritonbulk.events import Outcome, RequestEnded, RowsFailed, RunEvent
 from tritonbulk.pipeline import Driven, Pipeline
 from tritonbulk.segments import Segment, plan_batches
 from tritonbulk.transport import Transport
@@ -245,6 +245,8 @@ class _Driver:
                     self._open[batch.segment].predictions.fail(
                         batch.row_begin, batch.rows, failure.code, failure.text
                     )
+                    if self._note is not None:
+                        self._note(RowsFailed(batch.rows, failure.code, failure.text))
                     self._settle(batch.segment)
                 case Abort(error):
                     raise error
