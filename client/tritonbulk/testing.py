@@ -139,9 +139,9 @@ class MemoryStore:
         inside = (name[len(front) :] for name in self.objects if name.startswith(front))
         return sorted(name for name in inside if "/" not in name)
 
-    def set_aside(self, name: str, aside: str) -> None:
+    def set_aside(self, name: str, aside: str, damaged: bytes) -> None:
         """See `Store.set_aside`."""
-        if name in self.objects:
+        if self.objects.get(name) == damaged:
             self.objects[aside] = self.objects.pop(name)
 
     def tidy(self) -> None:

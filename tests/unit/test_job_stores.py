@@ -17,20 +17,35 @@ from tritonbulk.job.stores.opening import open_store
 from tritonbulk.testing import MemoryStore
 
 
-@pytest.fixture(params=["local", "local-without-links", "memory", "s3", "s3-single-writer"])
+@pytest.fixture(
+    params=[
+        "local",
+        "local-without-links",
+        "local-single-writer",
+        "memory",
+        "s3",
+        "s3-single-writer",
+    ]
+)
 def store(request, tmp_path, monkeypatch):
     if request.param == "memory":
         return MemoryStore()
     if request.param.startswith("s3"):
         bucket = request.getfixturevalue("bucket")
         return ObjectStore(f"{bucket}/a/b", is_single_writer="single" in request.param)
-    if request.param == "local-without-links":
+    if request.param != "local":
         monkeypatch.setattr(Path, "hardlink_to", refuse_links)
-    return LocalStore(tmp_path / "deep" / "out")
+    if request.param == "local-single-writer":
+        monkeypatch.setattr(local, "rename_without_replace", refuse_renames)
+    return LocalStore(tmp_path / "deep" / "out", "single" in request.param)
 
 
 def refuse_links(*_):
     raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def refuse_renames(*_):
+    raise OSError(errno.EINVAL, "Invalid argument")
 
 
 def test_an_object_appears_whole_and_is_never_replaced(store):
@@ -54,7 +69,7 @@ def test_names_are_those_directly_in_a_folder(store):
 
 
 def test_of_many_writers_one_wins_and_all_see_its_bytes(store):
-    if getattr(store, "_single_writer", False):
+    if getattr(store, "_single_writer", False) or getattr(store, "is_single_writer", False):
         pytest.skip("a single writer has no rivals")
     store.prepare()
     outcomes = []
@@ -77,11 +92,50 @@ def test_of_many_writers_one_wins_and_all_see_its_bytes(store):
 def test_what_is_set_aside_leaves_its_name_free(store):
     store.prepare()
     store.create("part", b"damaged")
-    store.set_aside("part", "_tritonbulk/damaged/part")
-    store.set_aside("part", "_tritonbulk/damaged/part")
-    assert store.read("part") is None
+    for _ in range(2):
+        store.set_aside("part", "_tritonbulk/damaged/part", b"damaged")
     assert store.read("_tritonbulk/damaged/part") == b"damaged"
     assert store.create("part", b"whole") is Put.CREATED
+    assert store.create("part", b"other") is Put.EXISTS
+    assert store.read("part") == b"whole"
+
+
+def test_what_another_run_has_put_in_its_place_is_not_set_aside(store):
+    store.prepare()
+    store.create("part", b"whole")
+    store.set_aside("part", "_tritonbulk/damaged/part", b"damaged")
+    store.set_aside("gone", "_tritonbulk/damaged/gone", b"damaged")
+    assert store.read("part") == b"whole"
+    assert store.names("_tritonbulk/damaged") == []
+    assert store.create("part", b"other") is Put.EXISTS
+
+
+def test_what_another_run_puts_there_at_the_last_moment_stays(store, monkeypatch):
+    if getattr(store, "_single_writer", False) or getattr(store, "is_single_writer", False):
+        pytest.skip("a single writer has no rivals")
+    store.prepare()
+    store.create("part", b"damaged")
+    if isinstance(store, LocalStore):
+        read_bytes = Path.read_bytes
+
+        def replaced(path):
+            found = read_bytes(path)
+            if path.name == "part":
+                path.unlink()
+                path.write_bytes(b"whole")
+            return found
+
+        monkeypatch.setattr(Path, "read_bytes", replaced)
+        store.set_aside("part", "_tritonbulk/damaged/part", b"damaged")
+        monkeypatch.undo()
+    else:
+        store.set_aside("part", "_tritonbulk/damaged/part", b"damaged")
+        if isinstance(store, ObjectStore):
+            store._obstore.put(store._store, "part", b"whole")
+        else:
+            store.objects["part"] = b"whole"
+    assert store.create("part", b"mine") is Put.EXISTS
+    assert store.read("part") == b"whole"
 
 
 def test_nothing_is_left_behind(store):
@@ -191,7 +245,33 @@ def test_a_file_is_no_output_folder(tmp_path):
         LocalStore(tmp_path / "out").prepare()
 
 
+def test_a_file_system_without_links_and_exclusive_renames_is_found_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "hardlink_to", refuse_links)
+    LocalStore(tmp_path / "a").prepare()
+    monkeypatch.setattr(local, "rename_without_replace", refuse_renames)
+    with pytest.raises(OptionError, match=r"file system of .*b cannot.*--single-writer"):
+        LocalStore(tmp_path / "b").prepare()
+    assert list((tmp_path / "b" / "_tritonbulk" / "tmp").iterdir()) == []
+    monkeypatch.setattr(local, "rename_without_replace", lambda old, new: old.replace(new))
+    with pytest.raises(OptionError, match="--single-writer"):
+        LocalStore(tmp_path / "c").prepare()
+
+
 # Object stores
+
+
+def test_the_deadline_of_a_put_grows_with_its_size(bucket):
+    store, given = ObjectStore(f"{bucket}/x"), []
+    make = store._from_url
+
+    def spy(uri, **options):
+        given.append(options["client_options"]["timeout"].total_seconds())
+        return make(uri, **options)
+
+    store._from_url = spy
+    for size in (0, 2**20, 2**20 + 1, 100 * 2**20, 128 * 2**20):
+        store._writer(size)
+    assert given == [61.0, 62.0, 188.0]
 
 
 def test_a_store_that_replaces_is_found_out(bucket, monkeypatch):

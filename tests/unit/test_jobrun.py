@@ -271,7 +271,8 @@ def test_a_damaged_part_is_set_aside_and_scored_again(program, rows, tmp_path):
     part.write_bytes(part.read_bytes().replace(b"PAR1", b"PAR2"))
     assert program.run(asked(rows, out=out), say=said.append)[:2] == (1, 9)
     assert "part-00000002.parquet is damaged" in said[0]
-    assert [f.name for f in (out / "_tritonbulk" / "damaged").iterdir()] == [part.name]
+    (aside,) = (out / "_tritonbulk" / "damaged").iterdir()
+    assert aside.name.startswith(f"{part.name}.")
     assert digests(out) == before
 
 
@@ -452,7 +453,7 @@ def test_inputs_on_an_object_store_are_pinned_by_etag(program, tmp_path, bucket,
     assert entry["etag"]
     assert (entry["name"], entry["mtime_ns"]) == (where, None)
     (out / "_tritonbulk" / "manifest.json").unlink()
-    inputs.set_aside("a.parquet", "b.parquet")
+    inputs.set_aside("a.parquet", "b.parquet", rows.read_bytes())
     inputs.create("a.parquet", write(tmp_path / "other.parquet", begin=1).read_bytes())
     with pytest.raises(OutputError, match=r"inputs\[0\]\.etag"):
         program.run(asked(where, out=out))

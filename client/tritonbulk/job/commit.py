@@ -36,6 +36,9 @@ PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 READERS = 4
 """Parts read at once when a job is continued."""
 
+MARK_DIGITS = 12
+"""Hex digits of its digest in the name of a damaged part that is set aside."""
+
 _Judged = TypeVar("_Judged")
 
 
@@ -219,7 +222,10 @@ def _take_stock(job: OpenJob, standing: Standing, say: Callable[[str], None]) ->
             return StoredPart.of(name, read_part(data), data)
         except DamagedError as error:
             say(f"{job.store.name}/{name} is damaged ({error}); it is set aside and scored again")
-            job.store.set_aside(name, f"{OWN_FOLDER}/damaged/{name}")
+            # Named after its bytes: what is damaged twice is kept twice.
+            mark = hashlib.sha256(data).hexdigest()[:MARK_DIGITS]
+            aside = f"{OWN_FOLDER}/damaged/{name}.{mark}"
+            _asked(partial(job.store.set_aside, name, aside, data), job.sleep)
             return None
 
     own = [name for name in standing.parts if (part_number(name) or 0) >= job.file.segment_begin]

@@ -57,10 +57,14 @@ class Store(Protocol):
             SinkError: it may not be listed; a retry helps once the cause is gone.
         """
 
-    def set_aside(self, name: str, aside: str) -> None:
-        """Give an object another name, which may be taken; nothing happens if it has gone.
+    def set_aside(self, name: str, aside: str, damaged: bytes) -> None:
+        """Keep ``damaged`` as ``aside``, and let the next `create` of ``name`` take its place.
+
+        Nothing but an object of just these bytes gives way: another run may have replaced it.
+        ``aside`` may be taken already by the same bytes.
 
         Raises:
+            UnsureError: the store does not answer; a retry may help.
             SinkError: it cannot be; a retry helps once the cause is gone.
         """
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tritonbulk.errors import OutputError, SinkError
+from tritonbulk.errors import OptionError, OutputError, SinkError
 from tritonbulk.job.protocol import OWN_FOLDER, Put
 
 _SCRATCH = f"{OWN_FOLDER}/tmp"  # noqa: S108  below the output, not the system's
@@ -26,9 +26,16 @@ _NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 @dataclass(frozen=True, slots=True)
 class LocalStore:
-    """A folder; see `tritonbulk.job.stores.base.Store` for the methods."""
+    """A folder; see `tritonbulk.job.stores.base.Store` for the methods.
+
+    Attributes:
+        folder: made if it is missing.
+        is_single_writer: look before each put where the file system has neither links nor a rename
+            without replacing, which is safe only while no other run writes there.
+    """
 
     folder: Path
+    is_single_writer: bool = False
 
     @property
     def name(self) -> str:
@@ -41,6 +48,8 @@ class LocalStore:
         with sink_errors(self.folder):
             make_folder(self.folder / _SCRATCH)
             _sync_folder(self.folder)
+            if not self.is_single_writer:
+                self._probe()
         # A run that was killed may have made any of these and synced none.
         for folder in (self.folder / _SCRATCH).absolute().parents:
             with contextlib.suppress(OSError):
@@ -53,7 +62,12 @@ class LocalStore:
             if path.parent != self.folder:
                 make_folder(path.parent)
             make_folder(self.folder / _SCRATCH)
-            return publish(path, self.folder / _SCRATCH, lambda file: _write_all(file, data))
+            return publish(
+                path,
+                self.folder / _SCRATCH,
+                lambda file: _write_all(file, data),
+                is_single_writer=self.is_single_writer,
+            )
 
     def read(self, name: str) -> bytes | None:
         """See `Store.read`."""
@@ -73,15 +87,49 @@ class LocalStore:
                 return []
             return sorted(entry.name for entry in os.scandir(path) if entry.is_file())
 
-    def set_aside(self, name: str, aside: str) -> None:
+    def set_aside(self, name: str, aside: str, damaged: bytes) -> None:
         """See `Store.set_aside`."""
         path, target = self.folder / name, self.folder / aside
-        with sink_errors(path):
+        with sink_errors(path), contextlib.suppress(FileNotFoundError):
+            if path.read_bytes() != damaged:
+                return
             make_folder(target.parent)
-            with contextlib.suppress(FileNotFoundError):
-                path.replace(target)
+            path.replace(target)
+            # Another run may have replaced it between the look and the move: that goes back.
+            if target.read_bytes() != damaged:
+                with contextlib.suppress(FileExistsError):
+                    _link(target, path)
+                target.unlink(missing_ok=True)
             _sync_folder(target.parent)
             _sync_folder(path.parent)
+
+    def _probe(self) -> None:
+        """Check that a name which is taken stays whose it is, with two files that are removed.
+
+        Raises:
+            OptionError: it does not, or there is no way to try; a retry does not help.
+        """
+        mark = secrets.token_hex(8)
+        taken, other = (self.folder / _SCRATCH / f".probe.{mark}.{at}" for at in (1, 2))
+        try:
+            for file in (taken, other):
+                file.touch()
+            _link(other, taken)
+        except FileExistsError:
+            return
+        except FileNotFoundError:
+            return  # another run finishes the job at this moment, and tidies up
+        except OSError as error:
+            if error.errno not in (*_NO_LINKS, errno.EINVAL):
+                raise
+        finally:
+            for file in (taken, other):
+                file.unlink(missing_ok=True)
+        raise OptionError(
+            f"the file system of {self.folder} cannot give a file a name without replacing what "
+            "has it, so two runs could overwrite each other; add --single-writer if no other run "
+            "writes there, or give another --out"
+        )
 
     def _check_folder(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
@@ -96,13 +144,20 @@ class LocalStore:
             scratch.rmdir()
 
 
-def publish(path: Path, scratch: Path, write: Callable[[io.FileIO], None]) -> Put:
+def publish(
+    path: Path,
+    scratch: Path,
+    write: Callable[[io.FileIO], None],
+    *,
+    is_single_writer: bool = False,
+) -> Put:
     """Make a file appear whole and durably at ``path``, which must be free.
 
     Args:
         path: in a folder that exists.
         scratch: folder on the same file system for the file until it is whole.
         write: writes its bytes to an unbuffered file, which may be read back as well.
+        is_single_writer: look before the rename where the file system cannot do without.
 
     Returns:
         Put.UNKNOWN where the folder or the file aside vanished, as they do when another run
@@ -117,7 +172,7 @@ def publish(path: Path, scratch: Path, write: Callable[[io.FileIO], None]) -> Pu
             write(file)
             os.fsync(file.fileno())
         try:
-            _link(aside, path)
+            _link(aside, path, is_single_writer=is_single_writer)
             outcome = Put.CREATED
         except FileExistsError:
             outcome = Put.EXISTS
@@ -138,13 +193,20 @@ def rename_without_replace(old: Path, new: Path) -> None:
         FileExistsError: it is not.
     """
     if sys.platform == "linux":
-        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+        try:
+            renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+        except AttributeError:  # glibc has it since 2.28
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(new)) from None
         at_cwd, no_replace = -100, 1  # AT_FDCWD, RENAME_NOREPLACE of <linux/fs.h>
         if renameat2(at_cwd, os.fsencode(old), at_cwd, os.fsencode(new), no_replace):
             number = ctypes.get_errno()
             raise OSError(number, os.strerror(number), str(new))
         return
     # Windows refuses to replace by itself; elsewhere the look comes a moment before the leap.
+    _look_and_rename(old, new)
+
+
+def _look_and_rename(old: Path, new: Path) -> None:
     if new.exists():
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new))
     old.rename(new)
@@ -181,12 +243,13 @@ def sink_errors(what: Path, doing: str = "writing") -> Iterator[None]:
         raise SinkError(f"{doing} {what} failed: {cause}, then run again") from error
 
 
-def _link(aside: Path, path: Path) -> None:
+def _link(aside: Path, path: Path, *, is_single_writer: bool = False) -> None:
     """Give the file ``aside`` the name ``path``.
 
     Raises:
         FileExistsError: the name is taken.
         FileNotFoundError: ``aside`` has gone.
+        OSError: the file system can do neither of what that takes.
     """
     try:
         path.hardlink_to(aside)
@@ -194,7 +257,12 @@ def _link(aside: Path, path: Path) -> None:
         # Some file systems have no hard links (exFAT, many network and FUSE ones).
         if error.errno not in _NO_LINKS:
             raise
-        rename_without_replace(aside, path)
+        try:
+            rename_without_replace(aside, path)
+        except OSError as refused:
+            if not is_single_writer or refused.errno not in (*_NO_LINKS, errno.EINVAL):
+                raise
+            _look_and_rename(aside, path)
 
 
 def _write_all(file: io.FileIO, data: bytes) -> None:

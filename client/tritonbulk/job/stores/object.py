@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,8 +17,14 @@ from tritonbulk.errors import OptionError, PlatformError, SinkError
 from tritonbulk.job.protocol import OWN_FOLDER, Put
 from tritonbulk.job.stores.base import UnsureError
 
-REQUEST_TIMEOUT_S = 60
-"""Deadline of one request, sending or receiving a part included."""
+ANSWER_TIMEOUT_S = 60.0
+"""How long the store may be silent: before it answers a request, and between bytes of an answer."""
+
+SLOWEST_BYTES_PER_S = 2**20
+"""Rate below which a transfer is given up."""
+
+READ_S_MAX = 3600.0
+"""Deadline of one answer, however large and however steadily it comes."""
 
 CONNECT_TIMEOUT_S = 5
 
@@ -51,26 +57,44 @@ class ObjectStore:
                 f"output {_shown(uri)} needs the package obstore; pip install 'tritonbulk[s3]'"
             ) from None
         self.name = _shown(uri)
+        self._uri = uri
         self._single_writer = is_single_writer
         self._obstore: Any = obstore
+        self._from_url: Any = from_url
+        self._replaceable: dict[str, Any] = {}
+        self._clients: dict[int, Any] = {}
+        self._store: Any = self._client(READ_S_MAX, {"read_timeout": _span(ANSWER_TIMEOUT_S)})
+
+    def _client(self, timeout_s: float, more: Mapping[str, timedelta]) -> Any:
+        """Return a client that gives up a request after so long."""
         try:
-            self._store: Any = from_url(
-                uri,
+            return self._from_url(
+                self._uri,
                 client_options={
-                    "timeout": timedelta(seconds=REQUEST_TIMEOUT_S),
-                    "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_S),
+                    "timeout": _span(timeout_s),
+                    "connect_timeout": _span(CONNECT_TIMEOUT_S),
                     "allow_http": _is_endpoint_plain(),
+                    **more,
                 },
-                retry_config={
-                    "max_retries": RETRIES,
-                    "retry_timeout": timedelta(seconds=REQUEST_TIMEOUT_S),
-                },
+                retry_config={"max_retries": RETRIES, "retry_timeout": _span(timeout_s)},
             )
-        except (obstore.exceptions.BaseError, ValueError) as error:
+        except (self._obstore.exceptions.BaseError, ValueError) as error:
             raise OptionError(
                 f"output {self.name} is no place that can be written to ({_cause(error)}); give a "
                 "folder or a URI such as s3://bucket/prefix"
             ) from None
+
+    def _writer(self, size_bytes: int) -> Any:
+        """Return the client for an object of this size: deadlines belong to a client.
+
+        There is one for each power of two of MiB, so a handful at most.
+        """
+        power = max(size_bytes - 1, 0) // 2**20
+        mebibytes = 2 ** power.bit_length()
+        if mebibytes not in self._clients:
+            seconds = ANSWER_TIMEOUT_S + mebibytes * 2**20 / SLOWEST_BYTES_PER_S
+            self._clients[mebibytes] = self._client(seconds, {})
+        return self._clients[mebibytes]
 
     def prepare(self) -> None:
         """See `Store.prepare`: puts one canary twice, of which the second must be refused."""
@@ -96,7 +120,7 @@ class ObjectStore:
     def create(self, name: str, data: bytes) -> Put:
         """See `Store.create`."""
         exceptions = self._obstore.exceptions
-        mode = "create"
+        mode = self._replaceable.get(name, "create")
         if self._single_writer:
             try:
                 if self._has(name):
@@ -106,11 +130,14 @@ class ObjectStore:
             mode = "overwrite"
         try:
             with self._errors("writing", name):
-                self._obstore.put(self._store, name, data, mode=mode, use_multipart=False)
+                client = self._writer(len(data))
+                self._obstore.put(client, name, data, mode=mode, use_multipart=False)
         except (exceptions.AlreadyExistsError, exceptions.PreconditionError, FileExistsError):
+            self._replaceable.pop(name, None)
             return Put.EXISTS
         except UnsureError:
             return Put.UNKNOWN
+        self._replaceable.pop(name, None)
         return Put.CREATED
 
     def read(self, name: str) -> bytes | None:
@@ -127,11 +154,24 @@ class ObjectStore:
             found = self._obstore.list_with_delimiter(self._store, folder or None)
             return sorted(entry["path"].rpartition("/")[2] for entry in found["objects"])
 
-    def set_aside(self, name: str, aside: str) -> None:
-        """See `Store.set_aside`: stores cannot rename, so it is copied, then deleted."""
+    def set_aside(self, name: str, aside: str, damaged: bytes) -> None:
+        """See `Store.set_aside`: it is copied, and replaced by a put on condition of its ETag.
+
+        A deletion, which has no condition, could hit what another run has put there meanwhile.
+        """
         with self._errors("writing", aside), contextlib.suppress(FileNotFoundError):
-            self._obstore.copy(self._store, name, aside)
-            self._obstore.delete(self._store, name)
+            found = self._obstore.get(self._store, name)
+            if bytes(found.bytes()) != damaged:
+                return
+            # By a name made of its bytes, so one that is taken will do.
+            if self.create(aside, damaged) is Put.UNKNOWN:
+                raise UnsureError(f"{self.name}/{aside} was not written; run again")
+            if self._single_writer:
+                self._obstore.delete(self._store, name)
+            else:
+                self._replaceable[name] = {
+                    key: found.meta[key] for key in ("e_tag", "version") if found.meta[key]
+                }
 
     def tidy(self) -> None:
         """See `Store.tidy`: an unfinished put leaves nothing."""
@@ -176,6 +216,10 @@ class ObjectStore:
                 f"{doing} {self.name}/{name} failed ({_cause(error)}); check the store, then run "
                 "again"
             ) from None
+
+
+def _span(seconds: float) -> timedelta:
+    return timedelta(seconds=seconds)
 
 
 def _no_conditions(name: str) -> OptionError:

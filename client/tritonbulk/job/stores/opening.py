@@ -14,7 +14,7 @@ def open_store(out: str | Path, *, is_single_writer: bool = False) -> Store:
 
     Args:
         out: a folder, or ``scheme://…``.
-        is_single_writer: for object stores that cannot create without replacing.
+        is_single_writer: for stores and file systems that cannot create without replacing.
 
     Raises:
         PlatformError: the URI needs a package that is not installed.
@@ -22,4 +22,4 @@ def open_store(out: str | Path, *, is_single_writer: bool = False) -> Store:
     """
     if "://" in str(out):
         return ObjectStore(str(out), is_single_writer=is_single_writer)
-    return LocalStore(Path(out))
+    return LocalStore(Path(out), is_single_writer)
