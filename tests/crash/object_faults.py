@@ -16,6 +16,7 @@ Environment = dict[str, Any]
 Reply = Callable[..., Any]
 
 BUCKET = "faults"
+_QUIET_S = 60.0
 _ARRIVES = 0.3
 """Chance that late requests arrive before another request."""
 
@@ -43,6 +44,8 @@ class FaultyServer:
         self._application = application
         self._lock = threading.Lock()
         self._carrying_out = threading.Lock()
+        self._quiet = threading.Condition()
+        self._under_way = 0
         self.endpoint = ""
         self.share = 0.0
         self.slow_s = 0.0
@@ -52,6 +55,16 @@ class FaultyServer:
 
     def __call__(self, environment: Environment, start: Reply) -> Iterable[bytes]:
         """Answer one request, as a WSGI application."""
+        with self._quiet:
+            self._under_way += 1
+        try:
+            yield from self._answer(environment, start)
+        finally:
+            with self._quiet:
+                self._under_way -= 1
+                self._quiet.notify_all()
+
+    def _answer(self, environment: Environment, start: Reply) -> Iterable[bytes]:
         fault = self._draw(environment["REQUEST_METHOD"])
         self._deliver_some()
         # Also of a request that is refused: its connection goes on.
@@ -97,14 +110,19 @@ class FaultyServer:
             return fault
 
     def clear(self) -> None:
-        """Let all late requests arrive, then empty the bucket."""
-        self.deliver()
+        """Empty the bucket."""
         from moto.s3.models import s3_backends  # noqa: PLC0415
 
         for account in s3_backends.values():
             account["aws"].buckets[BUCKET].keys.clear()
 
-    def deliver(self) -> None:
+    def settle(self) -> None:
+        """Wait until every request has arrived, also those whose senders have given up."""
+        with self._quiet:
+            assert self._quiet.wait_for(lambda: not self._under_way, _QUIET_S)
+        self._deliver()
+
+    def _deliver(self) -> None:
         """Let all late requests arrive; nobody waits for their replies any more."""
         with self._lock:
             late, self._late = self._late, []
@@ -115,7 +133,7 @@ class FaultyServer:
         with self._lock:
             is_time = bool(self._late) and self.dice.random() < _ARRIVES
         if is_time:
-            self.deliver()
+            self._deliver()
 
     def _half_answered(self, environment: Environment, start: Reply, fault: str) -> Iterable[bytes]:
         """Carry a request out; its reply is lost, or ends before its end."""
