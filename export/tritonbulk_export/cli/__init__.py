@@ -5,12 +5,7 @@ A command of its own (not an export) is a module of its own here and is added to
 
 import click
 
-from tritonbulk_export.cli.frameworks import (
-    LIGHTGBM_EXAMPLE,
-    lightgbm_command,
-    onnx_command,
-    sklearn_command,
-)
+from tritonbulk_export.cli.frameworks import COMMANDS, LIGHTGBM_EXAMPLE
 
 __all__ = ["command"]
 
@@ -24,5 +19,5 @@ def command() -> None:
     """
 
 
-for _command in (onnx_command, sklearn_command, lightgbm_command):
+for _command in COMMANDS:
     command.add_command(_command)

@@ -1,18 +1,18 @@
 """Options that all exports share, and how their values become those of the library.
 
 Each option has the name of a field of `TargetOptions`; the few that have not are folded in
-`target_options`.
+`library_options`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import click
 
-from tritonbulk_export.spec import DEFAULT_REPOSITORY, TargetOptions, Tolerance
+from tritonbulk_export.spec import DEFAULT_REPOSITORY, Tolerance
 from tritonbulk_export.targets import DEFAULT_RELEASE
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -75,8 +75,8 @@ def export_options(command: _Command) -> _Command:
     return command
 
 
-def target_options(values: dict[str, Any]) -> TargetOptions:
-    """Return what the library takes, from the ``values`` of `export_options`."""
+def library_options(values: dict[str, Any]) -> dict[str, Any]:
+    """Return what the library's function takes by keyword, from the ``values`` of a command."""
     left = dict(values)
     left["tolerance"] = Tolerance(left.pop("atol"), left.pop("rtol"))
-    return cast("TargetOptions", left)
+    return left

@@ -26,8 +26,8 @@ from tritonbulk_export.spec import Answers, SourceModel, Tensors
 INPUT = "features"
 
 
-def load_lightgbm(path: Path, sample: pa.Schema) -> SourceModel:
-    """Return the model in the text file ``path``.
+def load_lightgbm(model: Path | Any, sample: pa.Schema) -> SourceModel:
+    """Return the model in a text file, or in memory: a Booster, LGBMClassifier or LGBMRegressor.
 
     Its one input, ``features`` ``[N, F]`` float32, takes the model's features in order; nulls
     become NaN, as do unknown categories. Its one output is ``probabilities`` ``[N, classes]``
@@ -37,7 +37,7 @@ def load_lightgbm(path: Path, sample: pa.Schema) -> SourceModel:
         InputError: the file is no LightGBM model, or the sample lacks its columns; no retry.
         ModelError: the model cannot be expressed; no retry.
     """
-    booster = _load(path)
+    booster = _load(model) if isinstance(model, Path) else _in_memory(model)
     dump = booster.dump_model()
     output = "probabilities" if is_classifier(dump) else "variable"
     columns = _columns(booster, dump, sample)
@@ -75,6 +75,16 @@ def _load(path: Path) -> lightgbm.Booster:
     except (OSError, lightgbm.basic.LightGBMError) as error:
         raise InputError(f"{path} cannot be read ({error}); give a whole, readable file") from error
     raise InputError(f"{path} is not a LightGBM text model; save it with Booster.save_model")
+
+
+def _in_memory(model: Any) -> lightgbm.Booster:
+    booster = model.booster_ if isinstance(model, lightgbm.LGBMModel) else model
+    if not isinstance(booster, lightgbm.Booster):
+        raise InputError(f"{type(model).__name__} is no LightGBM model; give one, or a file")
+    # A copy, made of its own text: what the caller does with his model later is none of ours.
+    copy = lightgbm.Booster(model_str=booster.model_to_string())
+    copy.pandas_categorical = booster.pandas_categorical
+    return copy
 
 
 def _is_whole(text: bytes) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+import zipfile
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -22,12 +23,13 @@ from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
 from tritonbulk.contract import Column, InputTensor, datatype
-from tritonbulk.errors import ModelError
+from tritonbulk.errors import InputError, ModelError
 from tritonbulk_export.columns import feature_columns
 from tritonbulk_export.graph import renamed
 from tritonbulk_export.names import first_line
 from tritonbulk_export.parity import gathered
-from tritonbulk_export.sources.sklearn_loading import load_model
+from tritonbulk_export.sources.pickle_process import pickled_model
+from tritonbulk_export.sources.sklearn_loading import load_skops
 from tritonbulk_export.spec import Answers, SourceModel, Tensor, Tensors
 
 INPUT = "features"
@@ -35,57 +37,86 @@ TARGET_OPSET = {"": 20, "ai.onnx.ml": 3}
 _TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string)
 
 
-def load_sklearn(path: Path, sample: pa.Table, *, trust_pickle: bool) -> SourceModel:
-    """Return the model in ``path``.
+def load_sklearn(model: Path | Any, rows: pa.Table, *, trust_pickle: bool) -> SourceModel:
+    """Return the model in a file, or in memory.
 
     Outputs: ``label`` ``[N]`` and ``probabilities`` ``[N, classes]`` for classifiers, ``variable``
     ``[N, targets]`` for regressors. Nulls become NaN where the model takes NaN, else are refused.
 
     Args:
-        path: a skops file, or a pickle.
-        sample: rows; their columns feed the model.
-        trust_pickle: load a pickle, which can run any code.
+        model: a skops file, a pickle, or an estimator.
+        rows: of the sample; their columns feed the model.
+        trust_pickle: load a pickle, in a process of its own.
 
     Raises:
         InputError: the file cannot be loaded or may not be trusted; no retry.
         ContractError: the sample's columns do not fit; no retry.
         ModelError: this kind of model is not supported; no retry.
     """
-    model = load_model(path, trust_pickle=trust_pickle)
-    _check_kind(model, path)
+    if not isinstance(model, Path):
+        return source_of(model, rows, where="the model")
+    if not model.exists():
+        raise InputError(f"model file {model} does not exist; give the path of a skops file")
+    if zipfile.is_zipfile(model):
+        return source_of(load_skops(model), rows, where=model)
+    if not trust_pickle:
+        raise InputError(
+            f"{model} is not a skops file, and a pickle can run any code as you; save the model "
+            "with skops.io.dump, or pass --trust-pickle if you made the file yourself"
+        )
+    return pickled_model("sklearn", model, rows)
+
+
+def source_of(model: Any, rows: pa.Table, where: Any) -> SourceModel:
+    """Return the source that an estimator makes.
+
+    Args:
+        model: a fitted classifier or regressor.
+        rows: of the sample.
+        where: names the model in errors.
+
+    Raises:
+        ContractError: the sample's columns do not fit; no retry.
+        ModelError: this kind of model is not supported; no retry.
+    """
+    _check_kind(model, where)
     names = getattr(model, "feature_names_in_", None)
     columns = feature_columns(
         None if names is None else [str(name) for name in names],
         model.n_features_in_,
-        sample.schema,
+        rows.schema,
     )
     predictor = _Predictor(model, columns, has_names=names is not None)
-    inputs = _inputs(model, columns, sample.schema)
+    inputs = _inputs(model, columns, rows.schema)
+    classes = tuple(str(name) for name in model.classes_) if is_classifier(model) else ()
     return SourceModel(
         framework="sklearn",
         graph=_graph(model, inputs),
-        inputs=_with_null_policy(inputs, predictor, sample),
+        inputs=_with_null_policy(inputs, predictor, rows),
         predict=predictor,
         takes_float64=True,
         distributions=("scikit-learn", "skl2onnx"),
+        labels={"probabilities": classes} if classes else {},
     )
 
 
-def _check_kind(model: Any, path: Path) -> None:
+def _check_kind(model: Any, where: Any) -> None:
     kind = type(model).__name__
     if not (is_classifier(model) or is_regressor(model)):
         raise ModelError(
-            f"{path} holds a {kind}; export takes scikit-learn classifiers and regressors"
+            f"{where} holds a {kind}; export takes scikit-learn classifiers and regressors"
         )
     if is_classifier(model) and not hasattr(model, "predict_proba"):
         raise ModelError(
-            f"{path} holds a {kind} without predict_proba; wrap it in CalibratedClassifierCV"
+            f"{where} holds a {kind} without predict_proba; wrap it in CalibratedClassifierCV"
         )
     if is_classifier(model) and isinstance(model.classes_, list):
-        raise ModelError(f"{path} holds a {kind} for several labels; export one classifier a label")
+        raise ModelError(
+            f"{where} holds a {kind} for several labels; export one classifier a label"
+        )
     if is_classifier(model) and len(model.classes_) < 2:
         raise ModelError(
-            f"{path} holds a {kind} for one class only; train it on rows of at least two"
+            f"{where} holds a {kind} for one class only; train it on rows of at least two"
         )
 
 

@@ -2,13 +2,14 @@
 
 skops rebuilds objects of known types only, and leaves the judgement of others to the reader. Two of
 them are trees: scikit-learn follows the node numbers inside without checking them, so they are
-checked here before anything follows them. Some are plain parts of scikit-learn that hold values and
-run nothing. Everything else is refused by name.
+checked here before anything follows them. Others are search trees over training rows, which are not
+used. Some are plain parts of scikit-learn that hold values and run nothing. Everything else is
+refused by name.
 """
 
 from __future__ import annotations
 
-import zipfile
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,44 +23,44 @@ from tritonbulk.errors import InputError
 
 _TREE = "sklearn.tree._tree.Tree"
 _HISTOGRAM_TREE = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
-_HARMLESS = {
-    "sklearn.utils._bunch.Bunch",
-    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
-}
+_HARMLESS = frozenset(
+    {
+        "sklearn.utils._bunch.Bunch",
+        "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+        "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+        "sklearn.calibration._CalibratedClassifier",
+        "sklearn.calibration._SigmoidCalibration",
+        "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+        *(f"sklearn._loss.loss.{name}" for name in (
+            "HalfTweedieLoss", "HalfTweedieLossIdentity", "HalfPoissonLoss", "HalfGammaLoss",
+            "HalfSquaredError",
+        )),
+        *(f"sklearn.gaussian_process.kernels.{name}" for name in (
+            "CompoundKernel", "ConstantKernel", "DotProduct", "Exponentiation", "ExpSineSquared",
+            "Hyperparameter", "Matern", "Product", "RBF", "RationalQuadratic", "Sum", "WhiteKernel",
+        )),
+    }
+)  # fmt: skip
+# Search trees over the training rows. Their arrays are not looked at: `_without_index` has the rows
+# searched one by one instead, as the graph does.
+_INDEX = re.compile(
+    r"sklearn\.neighbors\._(kd|ball)_tree\.(KD|Ball)Tree(64|32)?"
+    r"|sklearn\.metrics\._dist_metrics\.(Euclidean|Manhattan|Minkowski|Chebyshev)Distance(64|32)?"
+)
 
 Indices = npt.NDArray[np.integer[Any]]
 
 
-def load_model(path: Path, *, trust_pickle: bool) -> Any:
-    """Return the object in ``path``.
+def load_skops(path: Path) -> Any:
+    """Return the object in a skops file.
 
     Raises:
-        InputError: the file is missing, damaged, holds unknown types, or is a pickle that was not
-            said to be trusted; no retry.
+        InputError: the file is damaged or holds types that are not known to be safe; no retry.
     """
-    if not path.exists():
-        raise InputError(f"model file {path} does not exist; give the path of a skops file")
-    if zipfile.is_zipfile(path):
-        return _load_skops(path)
-    if not trust_pickle:
-        raise InputError(
-            f"{path} is not a skops file, and a pickle can run any code as you; save the model "
-            "with skops.io.dump, or pass --trust-pickle if you made the file yourself"
-        )
     try:
-        return joblib.load(path)
-    except Exception as error:  # a pickle can raise anything
-        raise InputError(
-            f"{path} cannot be unpickled ({type(error).__name__}: {error}); load it where it was "
-            "saved and save it with skops.io.dump"
-        ) from error
-
-
-def _load_skops(path: Path) -> Any:
-    known = {_TREE, _HISTOGRAM_TREE, *_HARMLESS}
-    try:
-        unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - known)
+        found = set(skops.io.get_untrusted_types(file=path))
+        known = {_TREE, _HISTOGRAM_TREE, *_HARMLESS, *filter(_INDEX.fullmatch, found)}
+        unknown = sorted(found - known)
         model = None if unknown else skops.io.load(path, trusted=sorted(known))
     except Exception as error:  # a damaged file can raise anything
         raise InputError(
@@ -71,9 +72,35 @@ def _load_skops(path: Path) -> Any:
             f"{path} holds types that are not known to be safe: {', '.join(unknown)}; save the "
             "model without them, or, if you made it yourself, as a pickle and pass --trust-pickle"
         )
-    if not all(_is_sound(found, width) for found, width in _walk(model, 0, set())):
-        raise InputError(f"{path} holds a tree with impossible node numbers; do not use this file")
+    for part, width in _walk(model, 0, set()):
+        if not _is_sound(part, width):
+            raise InputError(
+                f"{path} holds a tree with impossible node numbers; do not use this file"
+            )
+        _without_index(part)
     return model
+
+
+def unpickled(path: Path) -> Any:
+    """Return the object in a pickle. It can run any code: see `pickle_process`.
+
+    Raises:
+        InputError: it cannot be loaded; no retry.
+    """
+    try:
+        return joblib.load(path)
+    except Exception as error:  # a pickle can raise anything
+        raise InputError(
+            f"{path} cannot be unpickled ({type(error).__name__}: {error}); load it where it was "
+            "saved and save it with skops.io.dump"
+        ) from error
+
+
+def _without_index(found: Any) -> None:
+    """Make an estimator that looks for neighbours compare all rows, which gives the same ones."""
+    state = getattr(found, "__dict__", {})
+    if state.get("_tree") is not None and "_fit_method" in state:
+        state["_tree"], state["_fit_method"] = None, "brute"
 
 
 def _walk(found: Any, width: int, seen: set[int]) -> Iterator[tuple[Any, int]]:
