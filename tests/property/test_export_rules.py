@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tritonbulk.contract import InputTensor, datatype, row_bytes
 from tritonbulk_export.config import default_max_batch_size
 from tritonbulk_export.exporting import _rounded_up
-from tritonbulk_export.sources.lightgbm_trees import _float32_below
+from tritonbulk_export.sources.tree_graph import float32_below
 from tritonbulk_export.versions import digest_digits, next_version
 
 DIGESTS = st.binary(min_size=32, max_size=32).map(bytes.hex)
@@ -46,7 +46,7 @@ def test_the_default_batch_is_a_power_of_two_that_fits_8_mib_or_is_8(shapes, nam
 
 @given(st.floats(allow_nan=False, allow_infinity=False), st.floats(width=32, allow_nan=False))
 def test_a_threshold_rounded_down_splits_float32_values_as_the_exact_one_does(threshold, value):
-    below = np.float32(_float32_below(threshold))
+    below = np.float32(float32_below(threshold))
     with np.errstate(over="ignore"):
         above = np.nextafter(below, np.float32(np.inf))
     for tried in (np.float32(value), below, above):

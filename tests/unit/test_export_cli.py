@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import subprocess
@@ -17,8 +18,10 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
 
-from tritonbulk.errors import OptionError, ParityError
+from tritonbulk.errors import OptionError, ParityError, PlatformError
 from tritonbulk_export.cli import command
+
+COMMANDS = sorted(command.commands)
 
 RANDOM = np.random.default_rng(2)
 X = RANDOM.normal(size=(300, 2))
@@ -95,9 +98,11 @@ def test_a_trusted_pickle_is_announced_on_stderr(booster):
     )
     assert done.exit_code == 0
     assert "can run any code" in done.stderr
+    assert hashlib.sha256(Path("model.pkl").read_bytes()).hexdigest() in done.stderr
+    assert "a process of its own" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["", "onnx", "sklearn", "lightgbm"])
+@pytest.mark.parametrize("name", ["", *COMMANDS])
 def test_every_help_shows_an_example(name):
     done = run(*filter(None, [name]), "--help")
     assert done.stdout.partition("Example:  ")[2].startswith("tritonbulk export")
@@ -118,16 +123,28 @@ def test_all_public_names_exist():
 
     assert sorted(tritonbulk_export.__all__) == [
         *("Exported", "OutputParity", "Parity", "TargetOptions", "Tolerance"),
-        *("export_lightgbm", "export_onnx", "export_sklearn"),
+        *("export_catboost", "export_jax", "export_keras", "export_lightgbm", "export_onnx"),
+        *("export_sklearn", "export_torch", "export_transformers", "export_xgboost"),
     ]
     for name in tritonbulk_export.__all__:
         assert getattr(tritonbulk_export, name).__doc__
 
 
-def test_a_missing_framework_is_named_with_its_extra(booster, monkeypatch):
-    from tritonbulk.errors import PlatformError  # noqa: PLC0415
-
-    monkeypatch.setitem(sys.modules, "skl2onnx", None)
-    monkeypatch.delitem(sys.modules, "tritonbulk_export.sources.sklearn_file", raising=False)
-    with pytest.raises(PlatformError, match=r"skl2onnx.*tritonbulk\[export-sklearn\]"):
-        run("sklearn", "model.txt", "--name", "m", "--sample", "rows.parquet")
+@pytest.mark.parametrize(
+    ("name", "module", "package"),
+    [
+        ("sklearn", "sklearn_file", "skl2onnx"),
+        ("lightgbm", "lightgbm_file", "lightgbm"),
+        ("xgboost", "xgboost_file", "xgboost"),
+        ("catboost", "catboost_file", "catboost"),
+        ("torch", "torch_module", "torch"),
+        ("transformers", "transformers_folder", "torch"),
+        ("keras", "keras_file", "torch"),
+        ("jax", "jax_function", "jax"),
+    ],
+)
+def test_a_missing_framework_is_named_with_its_extra(booster, monkeypatch, name, module, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"tritonbulk_export.sources.{module}", raising=False)
+    with pytest.raises(PlatformError, match=rf"{package}.*tritonbulk\[export-{name}\]"):
+        run(name, "model.txt", "--name", "m", "--sample", "rows.parquet")

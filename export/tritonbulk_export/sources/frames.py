@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ LINE_BYTES_MAX = 1 << 26
 BUFFER_BYTES_MAX = 1 << 33
 
 
-def write_frame(stream: BinaryIO, head: Mapping[str, Any], *buffers: bytes | memoryview) -> None:
+def write_frame(stream: IO[bytes], head: Mapping[str, Any], *buffers: bytes | memoryview) -> None:
     """Write ``head`` and ``buffers``."""
     sizes = [memoryview(buffer).nbytes for buffer in buffers]
     stream.write(json.dumps({**head, "sizes": sizes}).encode() + b"\n")
@@ -28,7 +28,7 @@ def write_frame(stream: BinaryIO, head: Mapping[str, Any], *buffers: bytes | mem
     stream.flush()
 
 
-def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], list[bytes]]:
+def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], list[bytes]]:
     """Return the next head and its buffers.
 
     Raises:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,11 @@ class PickleProcess:
 def _end(process: subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait()
+    for stream in (process.stdin, process.stdout):
+        # What was not read by a process that is gone cannot be flushed.
+        with suppress(OSError):
+            if stream is not None:
+                stream.close()
 
 
 def pickled_model(kind: str, path: Path, rows: pa.Table) -> SourceModel:

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import pyarrow as pa
 
@@ -42,12 +42,12 @@ def main() -> None:
         return
     except TritonbulkError as error:
         write_frame(answers, {"error": type(error).__name__, "text": str(error)})
-    except Exception as error:  # noqa: BLE001  (a pickle can raise anything)
+    except Exception as error:
         text = f"{path} fails ({type(error).__name__}: {first_line(error)}); mend the model"
         write_frame(answers, {"error": "InputError", "text": text})
 
 
-def _answer(source: SourceModel, asked: BinaryIO, answers: BinaryIO) -> None:
+def _answer(source: SourceModel, asked: IO[bytes], answers: IO[bytes]) -> None:
     head, buffers = read_frame(asked)
     tensors = {
         name: _bytes(tensor) if tensor.dtype == object else tensor

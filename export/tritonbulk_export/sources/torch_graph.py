@@ -106,8 +106,8 @@ def _traced(
             )  # fmt: skip
     except Exception as error:
         raise ModelError(
-            f"torch's legacy exporter fails ({first_line(error)}); mend the module, or export it "
-            "without --exporter legacy"
+            f"torch's legacy exporter fails ({first_line(error)}); mend the module, or leave out "
+            "--exporter legacy"
         ) from error
     return onnx.load_from_string(file.getvalue())
 
@@ -117,11 +117,11 @@ def _why(error: Exception) -> str:
     fixed = _FIXED.search(text)
     if fixed:
         return (
-            f"the module fixes its batch to {fixed[1]} rows (it takes a size as a Python number, or "
+            f"the module fixes its batch to {fixed[1]} rows (it takes a size as a number, or "
             "has a buffer with a batch of its own), so Triton could not batch it; let it use "
             "x.shape[0] as it is, and give buffers a first dimension of 1"
         )
-    cause = error.__cause__ if error.__cause__ is not None else error
+    cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
     return (
         f"torch cannot export the module ({type(cause).__name__}: {first_line(cause)}); mend what "
         "it names, or try --exporter legacy, which traces one call"

@@ -99,7 +99,7 @@ def _load(folder: Path, pooling: str | None) -> Any:
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{config} cannot be read ({first_line(error)}); mend it") from error
     known = getattr(transformers, str(named[0]), None) if named and pooling is None else None
-    kind = known if isinstance(known, type) else transformers.AutoModel
+    kind: Any = known if isinstance(known, type) else transformers.AutoModel
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     try:
