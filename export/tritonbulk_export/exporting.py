@@ -5,12 +5,10 @@ In this order: nothing is written before everything is proved.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version as distribution_version
-from typing import Any
 
 import pyarrow as pa
 
@@ -25,9 +23,10 @@ from tritonbulk.contract import (
 from tritonbulk.errors import OptionError
 from tritonbulk_export.config import default_max_batch_size
 from tritonbulk_export.golden import golden_file
+from tritonbulk_export.parity import stored
 from tritonbulk_export.proving import prove
 from tritonbulk_export.publish import Content, check_name, publish
-from tritonbulk_export.spec import Exported, Parity, SourceModel, Target
+from tritonbulk_export.spec import Exported, SourceModel, Target
 from tritonbulk_export.storage import files_digest
 
 
@@ -48,7 +47,7 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         outputs=proved.outputs,
         source=source.framework,
         tools=_tools(source.distributions),
-        parity=_stored(proved.parity),
+        parity=stored(proved.parity),
     )
     rows, reason = _batch_size(target, (*proved.inputs, *proved.outputs))
     published = publish(
@@ -111,29 +110,3 @@ def _batch_size(target: Target, tensors: Sequence[InputTensor | OutputTensor]) -
 def _tools(distributions: Sequence[str]) -> Mapping[str, str]:
     names = sorted({"tritonbulk", "onnx", *distributions})
     return {name: distribution_version(name) for name in names}
-
-
-def _stored(parity: Parity) -> Mapping[str, Any]:
-    """Return the figures as the contract keeps them: bounds, rounded up to one digit.
-
-    The last bits of a float32 sum depend on the processor; a bound of one digit does not, so that
-    the same export elsewhere writes the same contract.
-    """
-    return {
-        "rows": parity.rows,
-        "outputs": {
-            name: {
-                "max_abs": _rounded_up(figures.max_abs),
-                "max_rel": _rounded_up(figures.max_rel),
-                "flips": figures.flips,
-            }
-            for name, figures in parity.outputs.items()
-        },
-    }
-
-
-def _rounded_up(value: float) -> float:
-    if value == 0.0:
-        return 0.0
-    scale = 10.0 ** math.floor(math.log10(value))
-    return float(f"{math.ceil(value / scale) * scale:.1g}")

@@ -14,6 +14,7 @@ from tritonbulk.contract import InputTensor, OutputTensor
 from tritonbulk_export.config import default_max_batch_size
 from tritonbulk_export.golden import golden_rows
 from tritonbulk_export.graph import dropped, model_files, renamed, repair, with_output_shapes
+from tritonbulk_export.limits import LIMITS
 from tritonbulk_export.names import plain_names
 from tritonbulk_export.parity import compare, gathered, proved_nulls
 from tritonbulk_export.proof import BatchProof, prove_batch
@@ -71,7 +72,8 @@ def prove(source: SourceModel, sample: pa.Table, target: Target) -> Proved:
     graph, shape_notes = with_output_shapes(mended.graph, batch.shapes)
     # Everything from here on is about the bytes that will be published.
     session = open_session(graph)
-    inputs = proved_nulls(source, session, tensors, target.tolerance)
+    limits = LIMITS["fp32"].with_tolerance(target.tolerance)
+    inputs = proved_nulls(source, session, tensors, limits)
     source = replace(source, inputs=inputs)
     return Proved(
         files=model_files(graph),
@@ -80,7 +82,7 @@ def prove(source: SourceModel, sample: pa.Table, target: Target) -> Proved:
         golden=golden,
         answers=session.run(tensors),
         batch=batch,
-        parity=compare(source, session, sample, target.tolerance),
+        parity=compare(source, session, sample, limits, given=target.waivers, labels=target.labels),
         notes=(*source.notes, *names, *mended.notes, *shape_notes),
     )
 

@@ -102,19 +102,78 @@ class Tolerance:
 class OutputParity:
     """How one output compares with the source model over all sample rows.
 
+    Differences of labels are not numbers: theirs are 0, and `flips` counts them.
+
     Attributes:
-        max_abs: largest absolute difference; 0 for labels.
-        max_rel: largest of ``|difference| / max(|source|, atol)``; 0 for labels.
+        max_abs: largest absolute difference.
+        max_rel: largest of ``|difference| / max(|source|, atol)``.
+        mean_abs: mean absolute difference.
+        mean_rel: mean of the relative ones.
+        p999_abs: 99.9 % of the values differ by at most this.
+        p999_rel: the same, relatively.
+        cosine: between all finite answers of both, as one vector; 1.0 for labels.
+        exceeding: share of values that differ by more than the tolerance.
+        nan_differs: values that are NaN or infinite in one of both alone.
+        flips: values of a label output that differ.
+        top1_flips: rows of scores whose largest is that of another class.
+        decided_flips: share of both that flip though the source is decided.
         max_abs_float64: largest absolute difference from the source fed with float64 values; None
             if the source does not take them, or the inputs are not float32.
-        flips: values of a label output that differ, all of them where the source itself is
-            undecided; 0 for numbers.
+        threshold_flips: rows that are further off the source fed with float64 than the tolerance:
+            a value lies between a threshold and its float32 form. None as above.
     """
 
-    max_abs: float
-    max_rel: float
-    max_abs_float64: float | None = None
+    max_abs: float = 0.0
+    max_rel: float = 0.0
+    mean_abs: float = 0.0
+    mean_rel: float = 0.0
+    p999_abs: float = 0.0
+    p999_rel: float = 0.0
+    cosine: float = 1.0
+    exceeding: float = 0.0
+    nan_differs: int = 0
     flips: int = 0
+    top1_flips: int = 0
+    decided_flips: float = 0.0
+    max_abs_float64: float | None = None
+    threshold_flips: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """How well both models agree with the truth.
+
+    Attributes:
+        metric: ``AUC``, ``accuracy`` or ``rank correlation``.
+        output: whose answers are judged.
+        source: the source model's figure.
+        export: the graph's.
+    """
+
+    metric: str
+    output: str
+    source: float
+    export: float
+
+    @property
+    def change(self) -> float:
+        """Return by how much the figure differs, in either direction."""
+        return abs(self.export - self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiver:
+    """A failed check that someone accepts.
+
+    Attributes:
+        name: of the check, ``[OUTPUT.]CHECK``.
+        reason: why it is acceptable.
+        measured: what was found, in words; empty before it was.
+    """
+
+    name: str
+    reason: str
+    measured: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +181,16 @@ class Parity:
     """The comparison of an export with its source model.
 
     Attributes:
-        rows: sample rows compared: every one.
+        rows: sample rows compared: every one, but for those that INT8 was calibrated on.
         outputs: by output tensor name.
+        ranking: what labels tell; None without labels.
+        waivers: checks that failed and are accepted.
     """
 
     rows: int
     outputs: Mapping[str, OutputParity]
+    ranking: Ranking | None = None
+    waivers: tuple[Waiver, ...] = ()
 
 
 class TargetOptions(TypedDict, total=False):
@@ -137,7 +200,9 @@ class TargetOptions(TypedDict, total=False):
     sample: Required[Path | str]
     repository: Path | str
     max_batch_size: int | None
-    tolerance: Tolerance
+    tolerance: Tolerance | None
+    waivers: Sequence[Waiver]
+    labels: str | None
     staging: Path | str | None
     triton: str | None
     drop_outputs: Sequence[str]
@@ -152,7 +217,10 @@ class Target:
         sample: rows that the model will meet: Parquet, Feather, CSV or JSON lines.
         repository: the model repository; made if it does not exist.
         max_batch_size: rows a request may have; None takes `config.default_max_batch_size`.
-        tolerance: for parity.
+        tolerance: for parity; None takes that of the precision, see `limits`.
+        waivers: checks of parity that may fail, each with a reason.
+        labels: column of the sample that holds the truth: AUC, accuracy or rank correlation of both
+            models are then compared as well.
         staging: where the entry is put together: on the file system of the repository, outside
             it; None takes a folder beside the repository.
         triton: release of Triton that is to load it, such as ``26.07``; None takes the oldest that
@@ -164,7 +232,9 @@ class Target:
     sample: Path
     repository: Path = DEFAULT_REPOSITORY
     max_batch_size: int | None = None
-    tolerance: Tolerance = Tolerance()
+    tolerance: Tolerance | None = None
+    waivers: Sequence[Waiver] = ()
+    labels: str | None = None
     staging: Path | None = None
     triton: str | None = None
     drop_outputs: Sequence[str] = ()

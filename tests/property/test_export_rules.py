@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tritonbulk.contract import InputTensor, datatype, row_bytes
 from tritonbulk_export.config import default_max_batch_size
-from tritonbulk_export.exporting import _rounded_up
+from tritonbulk_export.parity.record import rounded_up
 from tritonbulk_export.sources.tree_graph import float32_below
 from tritonbulk_export.versions import digest_digits, next_version
 
@@ -55,6 +55,6 @@ def test_a_threshold_rounded_down_splits_float32_values_as_the_exact_one_does(th
 
 @given(st.floats(1e-30, 1e30))
 def test_stored_figures_are_bounds_of_one_digit(value):
-    bound = _rounded_up(value)
+    bound = rounded_up(value)
     assert value <= bound * (1 + 1e-12) <= 11 * value
     assert float(f"{bound:.0e}") == bound

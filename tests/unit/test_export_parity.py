@@ -9,11 +9,13 @@ from onnx import TensorProto, helper
 
 from tritonbulk.contract import Column, InputTensor, datatype
 from tritonbulk.errors import InputError, ParityError
-from tritonbulk_export.parity import compare, distance, proved_nulls
+from tritonbulk_export.limits import LIMITS
+from tritonbulk_export.parity import compare, proved_nulls
+from tritonbulk_export.parity.figures import distance
 from tritonbulk_export.runtime import open_session
-from tritonbulk_export.spec import Answers, SourceModel, Tolerance
+from tritonbulk_export.spec import Answers, SourceModel
 
-TOLERANCE = Tolerance(1e-5, 1e-5)
+LIMITS_32 = LIMITS["fp32"]
 
 
 def identity(name, kind):
@@ -43,7 +45,7 @@ def source(predict, name="y", kind=TensorProto.FLOAT, null="refuse"):
 
 
 def parity_of(model, values):
-    return compare(model, open_session(model.graph), pa.table({"x": values}), TOLERANCE)
+    return compare(model, open_session(model.graph), pa.table({"x": values}), LIMITS_32)
 
 
 def shifted(by):
@@ -120,7 +122,7 @@ def test_nulls_are_nan_only_where_source_and_graph_agree_about_them():
     replaced = source(lambda tensors: Answers({"y": np.nan_to_num(tensors["x"])}), null="nan")
     rows = {"x": np.ones(3, np.float32)}
     for model, policy in ((agreed, "nan"), (replaced, "refuse")):
-        (tensor,) = proved_nulls(model, open_session(model.graph), rows, TOLERANCE)
+        (tensor,) = proved_nulls(model, open_session(model.graph), rows, LIMITS_32)
         assert tensor.columns[0].null == policy
 
 

@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 import click
 
+from tritonbulk_export.limits import CHECKS, waivers
 from tritonbulk_export.spec import DEFAULT_REPOSITORY, Tolerance
 from tritonbulk_export.targets import DEFAULT_RELEASE
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 _PATH = click.Path(path_type=Path)
-_DEFAULT_TOLERANCE = Tolerance()
 
 _PLACE = (
     click.option("--name", required=True, help="Name of the entry."),
@@ -39,12 +39,22 @@ _PROOF = (
         "compared; some tens of them are stored with the entry.",
     ),
     click.option(
-        "--atol", type=float, default=_DEFAULT_TOLERANCE.atol, show_default=True,
-        help="Absolute difference from the source that is allowed.",
+        "--atol", type=float,
+        help="Absolute difference from the source that is allowed.  [default: by precision; 1e-5]",
     ),
     click.option(
-        "--rtol", type=float, default=_DEFAULT_TOLERANCE.rtol, show_default=True,
-        help="Relative difference that is allowed in addition.",
+        "--rtol", type=float,
+        help="Relative difference that is allowed in addition.  [default: by precision; 1e-5]",
+    ),
+    click.option(
+        "--labels", metavar="COLUMN",
+        help="Column of the sample that holds the truth: AUC, accuracy or rank correlation of both "
+        "models are compared as well.",
+    ),
+    click.option(
+        "--waive", "waivers", multiple=True, metavar="[OUTPUT.]CHECK=REASON",
+        help=f"Accept a failed check ({', '.join(CHECKS)}) for a reason that is stored with the "
+        "entry; may be repeated.",
     ),
 )  # fmt: skip
 _GRAPH = (
@@ -78,5 +88,14 @@ def export_options(command: _Command) -> _Command:
 def library_options(values: dict[str, Any]) -> dict[str, Any]:
     """Return what the library's function takes by keyword, from the ``values`` of a command."""
     left = dict(values)
-    left["tolerance"] = Tolerance(left.pop("atol"), left.pop("rtol"))
+    left["tolerance"] = _tolerance(left.pop("atol"), left.pop("rtol"))
+    left["waivers"] = waivers(left["waivers"])
     return left
+
+
+def _tolerance(atol: float | None, rtol: float | None) -> Tolerance | None:
+    """Return the tolerance that was asked for: one given part leaves the other its default."""
+    if atol is None and rtol is None:
+        return None
+    default = Tolerance()
+    return Tolerance(default.atol if atol is None else atol, default.rtol if rtol is None else rtol)
