@@ -71,6 +71,7 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         max_batch_size=published.max_batch_size,
         max_batch_size_reason=reason,
         parity=proved.parity,
+        batch=proved.batch,
         published=published.changed,
         is_served=published.is_served,
         notes=proved.notes,

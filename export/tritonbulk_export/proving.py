@@ -17,9 +17,9 @@ from tritonbulk_export.graph import dropped, model_files, renamed, repair, with_
 from tritonbulk_export.limits import LIMITS
 from tritonbulk_export.names import plain_names
 from tritonbulk_export.parity import compare, gathered, proved_nulls
-from tritonbulk_export.proof import BatchProof, prove_batch
+from tritonbulk_export.proof import prove_batch
 from tritonbulk_export.runtime import Session, open_session
-from tritonbulk_export.spec import Answers, Parity, SourceModel, Target, Tensors
+from tritonbulk_export.spec import Answers, BatchProof, Parity, SourceModel, Target, Tensors
 from tritonbulk_export.targets import release
 
 

@@ -26,6 +26,10 @@ Tensors = Mapping[str, Tensor]
 """Tensor name → array whose first dimension is rows."""
 
 
+RowShapes = Mapping[str, tuple[int, ...]]
+"""Output → its shape without the rows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """What a source model answers to some rows.
@@ -193,6 +197,24 @@ class Parity:
     waivers: tuple[Waiver, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class BatchProof:
+    """What was proved.
+
+    Attributes:
+        shapes: row shape of each output; -1 where it follows an open dimension of an input.
+        sizes: rows of the batches that were tried.
+        made_up: how many of the rows were made up, as the sample has too few that differ.
+        largest: largest difference between two answers to one row, an output; 0.0 if all were
+            equal bit for bit.
+    """
+
+    shapes: RowShapes
+    sizes: tuple[int, ...]
+    made_up: int
+    largest: Mapping[str, float]
+
+
 class TargetOptions(TypedDict, total=False):
     """What every export function takes by keyword: the fields of `Target`, paths as text too."""
 
@@ -260,6 +282,7 @@ class Exported:
         max_batch_size: rows a request may have.
         max_batch_size_reason: where that number comes from, for people.
         parity: the comparison with the source model.
+        batch: the proof that rows do not depend on each other.
         published: False if the very same content was there already and nothing was changed.
         is_served: False if it was there already, and the entry serves another version of it.
         notes: of the source: sentences for people about how its graph came about.
@@ -271,6 +294,7 @@ class Exported:
     max_batch_size: int
     max_batch_size_reason: str
     parity: Parity
+    batch: BatchProof
     published: bool
     is_served: bool
     notes: tuple[str, ...] = ()

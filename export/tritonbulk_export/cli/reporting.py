@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tritonbulk_export.spec import Exported, OutputParity
+from tritonbulk_export.spec import BatchProof, Exported, OutputParity
 
 
 def lines(exported: Exported) -> Iterator[str]:
@@ -17,14 +17,35 @@ def lines(exported: Exported) -> Iterator[str]:
     yield f"max_batch_size  {exported.max_batch_size} ({exported.max_batch_size_reason})"
     for name, figures in exported.parity.outputs.items():
         yield f"parity          {name}: {exported.parity.rows:,} rows, {_numbers(figures)}"
+    if (ranking := exported.parity.ranking) is not None:
+        yield (
+            f"labels          {ranking.output}: {ranking.metric} {ranking.export:.6f}, "
+            f"the source's {ranking.source:.6f}"
+        )
+    for waiver in exported.parity.waivers:
+        yield f"waived          {waiver.name} ({waiver.reason}): {waiver.measured}"
+    yield f"batch           {_batch(exported.batch)}"
     for note in exported.notes:
         yield f"note            {note}"
 
 
 def _numbers(figures: OutputParity) -> str:
     said = f"largest difference {figures.max_abs:.1e} absolute, {figures.max_rel:.1e} relative"
+    if figures.max_abs:
+        said += f", mean {figures.mean_abs:.1e}, 99.9 % within {figures.p999_abs:.1e}"
     if figures.max_abs_float64 is not None:
         said += f", {figures.max_abs_float64:.1e} off the source fed with float64"
+    if figures.threshold_flips:
+        said += f" ({figures.threshold_flips:,} rows beyond the tolerance)"
     if figures.flips:
-        said += f", {figures.flips} labels differ where the source is undecided"
+        said += f", {figures.flips:,} labels differ"
+    if figures.top1_flips:
+        said += f", {figures.top1_flips:,} rows have another largest score"
     return said
+
+
+def _batch(proof: BatchProof) -> str:
+    largest = max(proof.largest.values(), default=0.0)
+    equal = "bit for bit" if largest == 0 else f"within {largest:.1e}"
+    said = f"rows answer the same ({equal}) in batches of {', '.join(map(str, proof.sizes))}"
+    return said + (f"; {proof.made_up} of the rows were made up" if proof.made_up else "")

@@ -7,6 +7,6 @@ requests happen to wait, so both would be wrong answers at random.
 `rows` chooses rows that can show it, `batch` shows it, `blame` finds the node that does it.
 """
 
-from tritonbulk_export.proof.batch import BatchProof, prove_batch
+from tritonbulk_export.proof.batch import prove_batch
 
-__all__ = ["BatchProof", "prove_batch"]
+__all__ = ["prove_batch"]

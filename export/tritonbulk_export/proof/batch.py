@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -25,34 +24,13 @@ from tritonbulk_export.proof.rows import (
     taken,
 )
 from tritonbulk_export.runtime import Session, open_session
-from tritonbulk_export.spec import Tensor, Tensors
-
-RowShapes = Mapping[str, tuple[int, ...]]
-"""Output → its shape without the rows."""
+from tritonbulk_export.spec import BatchProof, RowShapes, Tensor, Tensors
 
 SMALL_SIZES = (1, 2, 3, 13)
 _NOISE_FACTOR, _EPSILONS = 16.0, 64.0
 _NOISE_MAX = {2: 2e-2, 4: 1e-3, 8: 1e-3}
 """By bytes an element: what is called noise is at most this share of the output's largest value."""
 _TELLING_ROWS_MIN = 8
-
-
-@dataclass(frozen=True, slots=True)
-class BatchProof:
-    """What was proved.
-
-    Attributes:
-        shapes: row shape of each output; -1 where it follows an open dimension of an input.
-        sizes: rows of the batches that were tried.
-        made_up: how many of the rows were made up, as the sample has too few that differ.
-        largest: largest difference between two answers to one row, an output; 0.0 if all were
-            equal bit for bit.
-    """
-
-    shapes: RowShapes
-    sizes: tuple[int, ...]
-    made_up: int
-    largest: Mapping[str, float]
 
 
 def prove_batch(
