@@ -15,17 +15,16 @@ import pyarrow as pa
 from tritonbulk.contract import (
     Contract,
     InputTensor,
-    OutputTensor,
     check_columns,
     element_type,
-    row_bytes,
 )
-from tritonbulk.errors import OptionError
-from tritonbulk_export.config import default_max_batch_size
+from tritonbulk_export.config import derive_batch_size
 from tritonbulk_export.golden import golden_file
-from tritonbulk_export.parity import stored
+from tritonbulk_export.overrides import read_overrides
+from tritonbulk_export.parity import gathered, stored
 from tritonbulk_export.proving import prove
 from tritonbulk_export.publish import Content, check_name, publish
+from tritonbulk_export.serving import BatchSize, check_batch_size
 from tritonbulk_export.spec import Exported, SourceModel, Target
 from tritonbulk_export.storage import files_digest
 
@@ -37,7 +36,10 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         TritonbulkError: see the public functions in `tritonbulk_export`.
     """
     check_name(target.name)
-    _check_batch_size(target)
+    if target.max_batch_size is not None:
+        check_batch_size(target.max_batch_size, row_bytes=1)
+    path = target.serving.overrides
+    overrides = {} if path is None else read_overrides(path)
     check_columns(source.inputs, sample.schema, where=f"sample {target.sample}")
     proved = prove(source, sample, target)
     contract = Contract(
@@ -49,27 +51,31 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         tools=_tools(source.distributions),
         parity=stored(proved.parity),
     )
-    rows, reason = _batch_size(target, (*proved.inputs, *proved.outputs))
+    batch = derive_batch_size((*proved.inputs, *proved.outputs), target.serving)
+    if target.max_batch_size is not None:
+        batch = BatchSize(target.max_batch_size)
     published = publish(
         Content(
             contract=contract,
             files=proved.files,
             golden=golden_file(proved.golden, proved.outputs, proved.answers),
-            max_batch_size=rows,
-            is_batch_size_asked=target.max_batch_size is not None,
+            batch=batch,
+            serving=target.serving,
+            overrides=overrides,
+            tensors=gathered(proved.golden.to_batches()[0], proved.inputs),
+            labels=source.labels,
         ),
         target.repository,
         now=datetime.now(UTC),
         staging=target.staging,
     )
-    if published.max_batch_size != rows:
-        reason = "as the entry has it"
+    is_as_derived = published.max_batch_size == batch.rows
     return Exported(
         entry=target.repository / target.name,
         version=published.version,
         digest=contract.digest,
         max_batch_size=published.max_batch_size,
-        max_batch_size_reason=reason,
+        max_batch_size_reason=batch.reason if is_as_derived else "as the entry has it",
         parity=proved.parity,
         batch=proved.batch,
         published=published.changed,
@@ -90,22 +96,6 @@ def _with_dtypes(inputs: Sequence[InputTensor], schema: pa.Schema) -> tuple[Inpu
         )
         for tensor in inputs
     )
-
-
-def _check_batch_size(target: Target) -> None:
-    if target.max_batch_size is not None and target.max_batch_size < 1:
-        raise OptionError(
-            f"--max-batch-size {target.max_batch_size} is below 1; give at least 1 row"
-        )
-
-
-def _batch_size(target: Target, tensors: Sequence[InputTensor | OutputTensor]) -> tuple[int, str]:
-    if target.max_batch_size is None:
-        return (
-            default_max_batch_size(tensors),
-            f"the default for {row_bytes(tensors)} bytes a row",
-        )
-    return target.max_batch_size, "as asked"
 
 
 def _tools(distributions: Sequence[str]) -> Mapping[str, str]:

@@ -1,29 +1,53 @@
 """Publication: a finished entry or version appears in the repository in one step, or not at all.
 
-A new entry is one rename of a whole folder. In an existing entry the version's folder is renamed in
-first, where Triton ignores it, because ``config.pbtxt`` names the version that is served; then
-``golden.parquet`` and ``contract.json`` are replaced, and ``config.pbtxt`` last. Killed at any
-point, the entry loads: as it was, or as it is to be. The next export of the same content finishes
-what was begun.
+Everything is put together beside the repository and judged by `lint` there. A new entry is one
+rename of a whole folder. In an existing entry the version's folder is renamed in first, where
+Triton ignores it, because ``config.pbtxt`` names the version that is served; then its warm-up
+files, whose names are new too; then ``golden.parquet`` and ``contract.json`` are replaced, and
+``config.pbtxt`` last. Killed at any point, the entry loads: as it was, or as it is to be. The next
+export of the same content finishes what was begun.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from tritonbulk.contract import CONTRACT_PARAMETER, Contract
-from tritonbulk.errors import OptionError, OutputError, SinkError
-from tritonbulk_export.config import MODEL_FILE, from_text, model_config, to_text
+from tritonbulk.contract import Contract
+from tritonbulk.errors import ModelError, OptionError, SinkError
+from tritonbulk_export.config import (
+    MODEL_FILE,
+    Described,
+    comments_of,
+    model_config,
+    set_labels,
+    to_text,
+)
+from tritonbulk_export.entry_files import (
+    CONFIG_FILE,
+    CONTRACT_FILE,
+    GOLDEN_FILE,
+    SNAPSHOT_FILES,
+    check_no_links,
+    described_content,
+    read_config,
+    served_version,
+    versions_of,
+)
+from tritonbulk_export.lint import errors_of, lint_entry
+from tritonbulk_export.overrides import apply_overrides
+from tritonbulk_export.serving import BatchSize, Serving
+from tritonbulk_export.spec import Tensors
 from tritonbulk_export.storage import (
     files_digest,
     move_folder,
+    move_into,
     read_files,
     replace_file,
     repository_lock,
@@ -32,12 +56,11 @@ from tritonbulk_export.storage import (
     write_file,
 )
 from tritonbulk_export.versions import content_digest, digest_digits, next_version
-
-CONFIG_FILE = "config.pbtxt"
-CONTRACT_FILE = "contract.json"
-GOLDEN_FILE = "golden.parquet"
+from tritonbulk_export.warmup import FOLDER as WARM_UP_FOLDER
+from tritonbulk_export.warmup import set_warm_up, warm_up_files
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_PLAIN = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +71,21 @@ class Content:
         contract: of the entry; its digest is that of ``files``.
         files: the model, as bytes by path in the version's folder; see `graph.model_files`.
         golden: bytes of the golden rows.
-        max_batch_size: rows a request may have.
-        is_batch_size_asked: True if the user gave it: it then also changes an entry that already
-            has the content. A default never undoes what was tuned.
+        batch: rows a request may have.
+        serving: what was asked about serving.
+        overrides: tables of a TOML file that replace fields of the configuration; see `overrides`.
+        tensors: golden rows as input tensors, for warm-up; empty: none is written.
+        labels: names of the classes by output.
     """
 
     contract: Contract
     files: Mapping[str, bytes]
     golden: bytes
-    max_batch_size: int
-    is_batch_size_asked: bool = False
+    batch: BatchSize
+    serving: Serving = field(default_factory=Serving)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    tensors: Tensors = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +124,8 @@ def publish(
 ) -> Published:
     """Put ``content`` into ``repository`` and return its version.
 
-    Content that is there under any version changes nothing.
+    Content that is there under any version changes nothing but the configuration, and that only
+    where something was asked about serving.
 
     Args:
         content: to publish.
@@ -105,7 +134,8 @@ def publish(
         staging: where to put the entry together; None takes a folder beside the repository.
 
     Raises:
-        OptionError: the name cannot be used; no retry.
+        OptionError: the name cannot be used, or an override has no meaning; no retry.
+        ModelError: lint finds that Triton would refuse the entry; no retry.
         OutputError: the entry is not ours, or the staging folder cannot be used; no retry.
         SinkError: writing failed, or another export holds the repository; a retry may help.
     """
@@ -123,88 +153,142 @@ def publish(
 
 
 def _publish_locked(content: Content, entry: Path, now: datetime, staging: Path) -> Published:
-    if not entry.exists():
-        version = next_version(content_digest(content.contract), now, ())
-        return _publish_entry(content, entry, version, staging)
-    config = _read_config(entry)
-    versions = _versions(entry)
-    found = _find(content, entry, versions, config)
-    if found is not None and _is_finished(found, content, config):
-        return _keep(content, entry, found, config, staging)
-    version = found or next_version(content_digest(content.contract), now, versions)
-    if found is None:
-        _stage_version(content, staging, version)
-        move_folder(staging / str(version), entry / str(version))
-    replace_file(entry / GOLDEN_FILE, content.golden, staging)
-    replace_file(entry / CONTRACT_FILE, _contract_text(content), staging)
-    replace_file(entry / CONFIG_FILE, _config_text(content, version), staging)
-    return Published(version, content.max_batch_size, changed=True)
-
-
-def _publish_entry(content: Content, entry: Path, version: int, staging: Path) -> Published:
     staged = staging / entry.name
     staged.mkdir()
-    _stage_version(content, staged, version)
-    write_file(staged / GOLDEN_FILE, content.golden)
-    write_file(staged / CONTRACT_FILE, _contract_text(content))
-    write_file(staged / CONFIG_FILE, _config_text(content, version))
-    move_folder(staged, entry)
-    return Published(version, content.max_batch_size, changed=True)
+    digest = content_digest(content.contract)
+    if not entry.exists() and not entry.is_symlink():
+        described = _stage(content, staged, next_version(digest, now, ()))
+        _check_staged(staged)
+        move_folder(staged, entry)
+        return Published(served_version(described.config), described.config.max_batch_size, True)
+    check_no_links(entry)
+    config, text = read_config(entry)
+    versions = versions_of(entry)
+    version = _find(content, entry, versions, config)
+    if version is not None and _is_finished(version, content, config):
+        return _keep(content, entry, version, (config, text), staging)
+    if version is None:
+        version = next_version(digest, now, versions)
+    described = _stage(content, staged, version)
+    _check_staged(staged)
+    if not (entry / str(version)).exists():
+        move_folder(staged / str(version), entry / str(version))
+    _bring(staged, entry)
+    return Published(version, described.config.max_batch_size, changed=True)
+
+
+def _stage(content: Content, staged: Path, version: int) -> Described:
+    """Write a whole entry of one version and return its configuration."""
+    described = _describe(content, version)
+    files = {
+        GOLDEN_FILE: content.golden,
+        CONTRACT_FILE: (content.contract.to_json(indent=2) + "\n").encode(),
+        CONFIG_FILE: described.text.encode(),
+    }
+    folder = staged / str(version)
+    folder.mkdir()
+    for name, data in content.files.items():
+        parent = (folder / name).parent
+        parent.mkdir(exist_ok=True)
+        write_file(folder / name, data)
+        sync_folder(parent)
+    for name, labels in content.labels.items():
+        write_file(folder / _label_file(name), "".join(f"{each}\n" for each in labels).encode())
+    for name in SNAPSHOT_FILES:
+        write_file(folder / name, files[name])
+        write_file(staged / name, files[name])
+    sync_folder(folder)
+    if described.config.model_warmup:
+        (staged / WARM_UP_FOLDER).mkdir()
+        inputs = content.contract.inputs
+        for name, data in warm_up_files(inputs, content.tensors, version).items():
+            write_file(staged / WARM_UP_FOLDER / name, data)
+        sync_folder(staged / WARM_UP_FOLDER)
+    return described
+
+
+def _describe(content: Content, version: int) -> Described:
+    """Return the configuration of a version: derived, then overridden."""
+    described = model_config(content.contract, version, content.batch, content.serving)
+    config, reasons = described.config, dict(described.reasons)
+    set_labels(config, {name: f"{version}/{_label_file(name)}" for name in content.labels})
+    where = f"--config {content.serving.overrides or 'overrides'}"
+    given = apply_overrides(config, content.overrides, where)
+    if content.serving.warm_up and content.tensors and "model_warmup" not in given:
+        set_warm_up(config, content.contract.inputs, content.tensors, version)
+        reasons["model_warmup"] = "golden rows as one row and as a full batch, whose first is slow"
+    reasons.update(dict.fromkeys(given, f"as {where} has it"))
+    return Described(config, reasons)
+
+
+def _label_file(output: str) -> str:
+    return f"labels_{_PLAIN.sub('_', output)}.txt"
+
+
+def _check_staged(staged: Path) -> None:
+    """Refuse what Triton would refuse.
+
+    Raises:
+        ModelError: names every error that lint finds.
+    """
+    errors = errors_of(lint_entry(staged))
+    if errors:
+        raise ModelError(
+            f"Triton would not load {staged.name}, so nothing was published: "
+            + "; ".join(map(str, errors))
+        )
+
+
+def _bring(staged: Path, entry: Path) -> None:
+    """Move all of a staged entry but its version's folder into ``entry``, configuration last."""
+    warm_up = staged / WARM_UP_FOLDER
+    if warm_up.is_dir():
+        (entry / WARM_UP_FOLDER).mkdir(exist_ok=True)
+        for path in sorted(warm_up.iterdir()):
+            move_into(path, entry / WARM_UP_FOLDER)
+    for name in SNAPSHOT_FILES:
+        move_into(staged / name, entry)
 
 
 def _keep(
-    content: Content, entry: Path, version: int, config: pb.ModelConfig, staging: Path
+    content: Content, entry: Path, version: int, there: tuple[pb.ModelConfig, str], staging: Path
 ) -> Published:
-    """Leave an entry that has the content as it is, but for a batch size that was asked for."""
+    """Leave an entry that has the content as it is, but for how it was asked to be served."""
+    config, text = there
     served = version in config.version_policy.specific.versions
-    if not (served and content.is_batch_size_asked) or (
-        config.max_batch_size == content.max_batch_size
-    ):
+    is_serving_asked = content.serving != Serving() or bool(content.overrides)
+    is_same_size = config.max_batch_size == content.batch.rows
+    if not served or not (is_serving_asked or (content.batch.is_asked and not is_same_size)):
         return Published(version, config.max_batch_size, changed=False, is_served=served)
-    config.max_batch_size = content.max_batch_size
-    replace_file(entry / CONFIG_FILE, to_text(config).encode(), staging)
-    return Published(version, content.max_batch_size, changed=True)
+    if is_serving_asked:
+        new = _describe(content, version).text
+    else:
+        new = _with_batch_size(config, text, content.batch)
+    if new == text:
+        return Published(version, config.max_batch_size, changed=False)
+    staged = staging / entry.name
+    for path in entry.iterdir():
+        if path.name != CONFIG_FILE:
+            (staged / path.name).symlink_to(path)
+    write_file(staged / CONFIG_FILE, new.encode())
+    _check_staged(staged)
+    replace_file(entry / CONFIG_FILE, new.encode(), staging)
+    return Published(version, read_config(entry)[0].max_batch_size, changed=True)
 
 
-def _stage_version(content: Content, parent: Path, version: int) -> None:
-    folder = parent / str(version)
-    folder.mkdir()
-    for name, data in content.files.items():
-        parent_folder = (folder / name).parent
-        parent_folder.mkdir(exist_ok=True)
-        write_file(folder / name, data)
-        sync_folder(parent_folder)
-    sync_folder(folder)
-
-
-def _config_text(content: Content, version: int) -> bytes:
-    return to_text(model_config(content.contract, version, content.max_batch_size)).encode()
-
-
-def _contract_text(content: Content) -> bytes:
-    return (content.contract.to_json(indent=2) + "\n").encode()
-
-
-def _read_config(entry: Path) -> pb.ModelConfig:
-    path = entry / CONFIG_FILE
-    try:
-        config = from_text(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, text_format.ParseError) as error:
-        raise OutputError(
-            f"entry {entry} exists but its {CONFIG_FILE} cannot be read ({error}); move the entry "
-            "away or choose another --name"
-        ) from error
-    if CONTRACT_PARAMETER not in config.parameters:
-        raise OutputError(
-            f"entry {entry} was not made by tritonbulk export and would be overwritten; move it "
-            "away or choose another --name"
-        )
-    return config
-
-
-def _versions(entry: Path) -> list[int]:
-    names = [path.name for path in entry.iterdir() if path.is_dir()]
-    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
+def _with_batch_size(config: pb.ModelConfig, text: str, batch: BatchSize) -> str:
+    """Return a configuration's text with another batch size, and all else as it was tuned."""
+    for sample in config.model_warmup:
+        if sample.batch_size == config.max_batch_size:
+            sample.batch_size = batch.rows
+            sample.name = f"golden_{batch.rows}"
+    config.max_batch_size = batch.rows
+    comments = re.sub(
+        r"(?m)^# max_batch_size: .*$",
+        lambda _: f"# max_batch_size: {batch.rows}: {batch.reason}",
+        comments_of(text),
+    )
+    return comments + to_text(config)
 
 
 def _find(
@@ -212,12 +296,12 @@ def _find(
 ) -> int | None:
     """Return the newest version that has the content, or None."""
     wanted = content_digest(content.contract)
-    described = max(config.version_policy.specific.versions, default=0)
+    described = served_version(config)
     for version in reversed(versions):
         if version % 10**6 != digest_digits(wanted):
             continue
         # Six digits may agree by chance; the configuration holds the whole contract of one version.
-        if version == described and _described_content(config) != wanted:
+        if version == described and described_content(config) != wanted:
             continue
         found = read_files(entry / str(version), MODEL_FILE)
         if found and files_digest(found) == content.contract.digest:
@@ -230,9 +314,6 @@ def _is_finished(version: int, content: Content, config: pb.ModelConfig) -> bool
 
     The configuration is replaced last, so it then describes an older version.
     """
-    served = max(config.version_policy.specific.versions, default=0)
-    return version <= served or _described_content(config) == content_digest(content.contract)
-
-
-def _described_content(config: pb.ModelConfig) -> str:
-    return content_digest(Contract.from_json(config.parameters[CONTRACT_PARAMETER].string_value))
+    return version <= served_version(config) or (
+        described_content(config) == content_digest(content.contract)
+    )

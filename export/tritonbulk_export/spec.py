@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tritonbulk.contract import InputTensor
 from tritonbulk.errors import OptionError
+from tritonbulk_export.serving import Serving
 
 if TYPE_CHECKING:
     import onnx
@@ -228,6 +229,7 @@ class TargetOptions(TypedDict, total=False):
     staging: Path | str | None
     triton: str | None
     drop_outputs: Sequence[str]
+    serving: Serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +250,7 @@ class Target:
         triton: release of Triton that is to load it, such as ``26.07``; None takes the oldest that
             export knows, whose graphs all newer ones load.
         drop_outputs: outputs of the model to leave out.
+        serving: what is asked about serving.
     """
 
     name: str
@@ -260,6 +263,7 @@ class Target:
     staging: Path | None = None
     triton: str | None = None
     drop_outputs: Sequence[str] = ()
+    serving: Serving = field(default_factory=Serving)
 
     @classmethod
     def of(cls, **options: Unpack[TargetOptions]) -> Target:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -46,7 +47,7 @@ def repository_lock(repository: Path, wait_s: float = LOCK_WAIT_S) -> Iterator[N
 
 def _try_lock(path: Path) -> int | None:
     """Return a descriptor that holds the lock, or None if someone else does."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # The last holder may have unlinked the file between our open and our lock.
@@ -117,8 +118,34 @@ def sync_folder(path: Path) -> None:
 def move_folder(source: Path, target: Path) -> None:
     """Rename the flushed folder ``source`` to ``target``, which must not exist, for good."""
     sync_folder(source)
-    source.rename(target)
+    with _one_file_system(target):
+        source.rename(target)
     sync_folder(target.parent)
+
+
+def move_into(source: Path, folder: Path) -> None:
+    """Give ``folder`` the flushed file ``source``, in place of one of that name, in one step."""
+    with _one_file_system(folder):
+        source.replace(folder / source.name)
+    sync_folder(folder)
+
+
+@contextmanager
+def _one_file_system(target: Path) -> Iterator[None]:
+    """Say what to do where two folders of one device are two mounts, which only a rename shows.
+
+    Raises:
+        OutputError: they are; a retry does not help.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        raise OutputError(
+            f"the staging folder is on another mount than {target.parent}, so publishing would not "
+            "be atomic; give --staging a folder on the same one, outside the repository"
+        ) from error
 
 
 def replace_file(target: Path, data: bytes, staging: Path) -> None:

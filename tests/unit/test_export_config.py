@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tritonbulk.contract import (
@@ -14,12 +16,14 @@ from tritonbulk.contract import (
     row_bytes,
 )
 from tritonbulk.errors import OptionError
+from tritonbulk_export.accelerators import GPU_KEYS
 from tritonbulk_export.config import (
+    comments_of,
     default_max_batch_size,
     from_text,
     model_config,
-    to_text,
 )
+from tritonbulk_export.serving import BatchSize, Serving
 
 FP32, INT64, BYTES = datatype("FP32"), datatype("INT64"), datatype("BYTES")
 CONTRACT = Contract(
@@ -93,25 +97,28 @@ backend: "onnxruntime"
 
 
 def test_the_text_is_the_golden_one():
-    text = to_text(model_config(CONTRACT, 202611230701123456, 64))
+    text = model_config(CONTRACT, 202611230701123456, BatchSize(64)).text
+    comments, text = comments_of(text), text.removeprefix(comments_of(text))
+    assert comments.startswith("# Written by tritonbulk export.")
+    assert "# max_batch_size: 64: as asked\n" in comments
     escaped = CONTRACT.to_json().replace('"', '\\"')
     assert text == GOLDEN.replace("CONTRACT", escaped)
 
 
 def test_the_contract_comes_back_out_of_the_text():
-    config = from_text(to_text(model_config(CONTRACT, 1, 64)))
+    config = from_text(model_config(CONTRACT, 1, BatchSize(64)).text)
     text = config.parameters[CONTRACT_PARAMETER].string_value
     assert Contract.from_json(text) == CONTRACT
 
 
 def test_the_batcher_is_on_and_has_no_queue_policy_which_would_make_it_stall():
-    config = model_config(CONTRACT, 1, 64)
+    config = model_config(CONTRACT, 1, BatchSize(64)).config
     assert config.HasField("dynamic_batching")
     assert not config.dynamic_batching.HasField("default_queue_policy")
 
 
 def test_no_kind_is_given_so_that_triton_takes_the_gpu_where_there_is_one():
-    (group,) = model_config(CONTRACT, 1, 64).instance_group
+    (group,) = model_config(CONTRACT, 1, BatchSize(64)).config.instance_group
     assert group.count == 1
     assert group.kind == group.KIND_AUTO
 
@@ -119,7 +126,7 @@ def test_no_kind_is_given_so_that_triton_takes_the_gpu_where_there_is_one():
 @pytest.mark.parametrize("rows", [0, -1])
 def test_a_batch_size_below_one_is_refused(rows):
     with pytest.raises(OptionError, match="below 1"):
-        model_config(CONTRACT, 1, rows)
+        model_config(CONTRACT, 1, BatchSize(rows))
 
 
 def test_bytes_of_a_row_count_open_dimensions_and_texts():
@@ -133,3 +140,62 @@ def test_bytes_of_a_row_count_open_dimensions_and_texts():
 )
 def test_the_default_batch_is_the_largest_power_of_two_within_8_mib(floats, rows):
     assert default_max_batch_size([InputTensor("x", FP32, (floats,))]) == rows
+
+
+def test_requests_of_a_known_size_make_the_batch_a_multiple_and_wait_a_little():
+    assert default_max_batch_size(CONTRACT.inputs, 100) == 4000
+    assert default_max_batch_size(CONTRACT.inputs, 5000) == 5000
+    config = model_config(CONTRACT, 1, BatchSize(64), Serving(batch_rows=16)).config
+    assert config.dynamic_batching.max_queue_delay_microseconds == 1000
+    config = model_config(CONTRACT, 1, BatchSize(64), Serving(batch_rows=64)).config
+    assert config.dynamic_batching.max_queue_delay_microseconds == 0
+
+
+def test_a_queue_policy_and_priorities_are_written_where_asked_and_only_there():
+    serving = Serving(queue_policy=True, priorities=True, in_flight=8)
+    batching = model_config(CONTRACT, 1, BatchSize(64), serving).config.dynamic_batching
+    policy = batching.default_queue_policy
+    assert policy.max_queue_size == 32
+    assert policy.default_timeout_microseconds > 0
+    assert policy.allow_timeout_override
+    assert policy.timeout_action == policy.REJECT
+    assert (batching.priority_levels, batching.default_priority_level) == (2, 2)
+
+
+def test_devices_instances_and_threads_are_as_asked():
+    serving = Serving(device="cpu", instances=3, threads=2)
+    config = model_config(CONTRACT, 1, BatchSize(64), serving).config
+    (group,) = config.instance_group
+    assert (group.count, group.kind) == (3, group.KIND_CPU)
+    assert config.parameters["intra_op_thread_count"].string_value == "2"
+
+
+def test_the_tensorrt_accelerator_gets_caches_and_one_profile_of_all_shapes():
+    contract = replace(CONTRACT, inputs=CONTRACT.inputs[:1])
+    config = model_config(contract, 1, BatchSize(64), Serving(accelerator="tensorrt")).config
+    (accelerator,) = config.optimization.execution_accelerators.gpu_execution_accelerator
+    assert accelerator.name == "tensorrt"
+    assert accelerator.parameters["trt_profile_min_shapes"] == "x:1x2"
+    assert accelerator.parameters["trt_profile_opt_shapes"] == "x:32x2"
+    assert accelerator.parameters["trt_profile_max_shapes"] == "x:64x2"
+    assert set(accelerator.parameters) <= GPU_KEYS["tensorrt"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"accelerator": "cuda", "accelerator_options": {"fast": "1"}}, "fast is not known"),
+        ({"accelerator": "cuda", "device": "cpu"}, "drop one"),
+        ({"accelerator_options": {"x": "1"}}, "needs --accelerator"),
+        ({"instances": 0}, "--instances 0"),
+        ({"queue_delay_us": -1}, "--queue-delay-us"),
+    ],
+)
+def test_serving_that_has_no_meaning_is_refused(asked, words):
+    with pytest.raises(OptionError, match=words):
+        model_config(CONTRACT, 1, BatchSize(64), Serving(**asked))
+
+
+def test_a_batch_that_no_message_can_hold_is_refused():
+    with pytest.raises(OptionError, match="2 GiB"):
+        model_config(CONTRACT, 1, BatchSize(1 << 24))

@@ -45,7 +45,7 @@ def exported(flights, tmp_path_factory):
 
 
 def version_of(entry):
-    (version,) = (path.name for path in entry.iterdir() if path.is_dir())
+    (version,) = (path.name for path in entry.iterdir() if path.name.isdigit())
     return version
 
 

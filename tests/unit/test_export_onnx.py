@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tritonbulk.contract import Contract
 from tritonbulk.errors import ContractError, InputError, ModelError, OptionError, ParityError
 from tritonbulk_export import Tolerance, export_onnx
+from tritonbulk_export.entry_files import SNAPSHOT_FILES
 
 RANDOM = np.random.default_rng(11)
 ROWS = pa.table({f"f{n}": RANDOM.normal(size=50) for n in range(4)} | {"id": np.arange(50)})
@@ -192,9 +193,8 @@ def test_weights_in_a_file_beside_the_model_come_into_it(tmp_path):
         tmp_path / "m.onnx", name="m", sample=tmp_path / "rows.parquet",
         repository=tmp_path / "repository", input_map=["x=f*"],
     )  # fmt: skip
-    assert [path.name for path in (exported.entry / str(exported.version)).iterdir()] == [
-        "model.onnx"
-    ]
+    files = {path.name for path in (exported.entry / str(exported.version)).iterdir()}
+    assert files == {"model.onnx", *SNAPSHOT_FILES}
 
 
 def test_every_export_of_a_model_gives_the_same_bytes(export, tmp_path):

@@ -12,7 +12,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from tritonbulk.contract import (
     CONTRACT_PARAMETER,
@@ -25,14 +27,26 @@ from tritonbulk.contract import (
 from tritonbulk.errors import OptionError, OutputError, SinkError
 from tritonbulk_export import publish as publish_module
 from tritonbulk_export.config import from_text
+from tritonbulk_export.entry_files import SNAPSHOT_FILES
 from tritonbulk_export.publish import Content, check_name, publish
+from tritonbulk_export.serving import BatchSize
 from tritonbulk_export.storage import repository_lock
 
 NOW = datetime(2026, 11, 23, 7, 1, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
 
 
-def content(model=b"one", rows=64, *, asked=False, name="m", columns=("a",)):
+def onnx_file(marker):
+    """Return the bytes of a model file that carries ``marker``."""
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1]) for name in "xy"]
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    graph = helper.make_graph(nodes, marker.decode(), ports[:1], ports[1:])
+    opsets = [helper.make_opsetid("", 20)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+
+
+def content(marker=b"one", rows=64, *, asked=False, name="m", columns=("a",), **more):
+    model = onnx_file(marker)
     tensors = InputTensor(
         "x", datatype("FP32"), (len(columns),), tuple(Column(column) for column in columns)
     )
@@ -43,18 +57,18 @@ def content(model=b"one", rows=64, *, asked=False, name="m", columns=("a",)):
         outputs=(OutputTensor("y", datatype("FP32"), (1,)),),
         tools={"onnx": "1"},
     )
-    files = {"model.onnx": model}
-    return Content(contract, files, b"golden of " + model, rows, is_batch_size_asked=asked)
+    batch = BatchSize(rows, "so", is_asked=asked)
+    return Content(contract, {"model.onnx": model}, b"golden of " + marker, batch, **more)
 
 
 def check_loadable(entry):
-    """Check that Triton could load ``entry``, and return the served model's bytes."""
+    """Check that Triton could load ``entry``, and return the served model's marker."""
     config = from_text((entry / "config.pbtxt").read_text())
     (version,) = config.version_policy.specific.versions
     model = (entry / str(version) / "model.onnx").read_bytes()
     contract = Contract.from_json(config.parameters[CONTRACT_PARAMETER].string_value)
     assert contract.digest == "sha256:" + hashlib.sha256(model).hexdigest()
-    return model
+    return onnx.load_from_string(model).graph.name.encode()
 
 
 def files(folder):
@@ -69,7 +83,11 @@ def test_a_new_entry_is_complete_and_nothing_lies_beside_it(tmp_path):
     assert len(version) == 18
     assert names == sorted(
         f"m/{n}"
-        for n in ("config.pbtxt", "contract.json", "golden.parquet", f"{version}/model.onnx")
+        for n in (
+            *SNAPSHOT_FILES,
+            f"{version}/model.onnx",
+            *(f"{version}/{f}" for f in SNAPSHOT_FILES),
+        )
     )
     assert [path.name for path in tmp_path.iterdir()] == ["r"]
     assert check_loadable(tmp_path / "r" / "m") == b"one"
@@ -100,7 +118,7 @@ def test_new_content_becomes_a_new_version_beside_the_old_one(tmp_path):
     second = publish(content(b"two"), tmp_path, LATER)
     assert second.version > first.version
     assert check_loadable(tmp_path / "m") == b"two"
-    assert (tmp_path / "m" / str(first.version) / "model.onnx").read_bytes() == b"one"
+    assert (tmp_path / "m" / str(first.version) / "model.onnx").read_bytes() == onnx_file(b"one")
     assert (tmp_path / "m" / "golden.parquet").read_bytes() == b"golden of two"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -45,28 +45,20 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Unconfirmed:
-    """Who answered for a segment no longer says which model did."""
-
-    segment: int
-
-
-@dataclass(frozen=True, slots=True)
 class StopAsked:
     """The run is to end by then."""
 
     by_s: float
 
 
-Message = Read | Answered | Failed | Written | Unconfirmed | StopAsked
+Message = Read | Answered | Failed | Written | StopAsked
 
 
 @dataclass(slots=True)
 class OpenSegment:
-    """A segment in memory; ``endpoints`` are those whose answers it holds."""
+    """A segment in memory."""
 
     segment: Segment
     encodable: EncodableRows
     predictions: Predictions
     size_bytes: int
-    endpoints: set[int] = field(default_factory=set)

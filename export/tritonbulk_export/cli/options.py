@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tritonbulk_export.cli.serving import SERVING_OPTIONS, fold_serving
 from tritonbulk_export.limits import CHECKS, waivers
 from tritonbulk_export.spec import DEFAULT_REPOSITORY, Tolerance
 from tritonbulk_export.targets import DEFAULT_RELEASE
@@ -68,19 +69,12 @@ _GRAPH = (
         help="Leave this output out; may be repeated.",
     ),
 )  # fmt: skip
-_SERVING = (
-    click.option(
-        "--max-batch-size", type=int,
-        help="Rows a request may have.  [default: the largest power of two, from 8 to 4096, "
-        "whose requests take at most 8 MiB]",
-    ),
-)  # fmt: skip
 _OUTPUT = (click.option("--json", "as_json", is_flag=True, help="End with one line of JSON."),)
 
 
 def export_options(command: _Command) -> _Command:
     """Add the options that every export takes: where to, how it is proved, how it is served."""
-    for option in reversed((*_PLACE, *_PROOF, *_GRAPH, *_SERVING, *_OUTPUT)):
+    for option in reversed((*_PLACE, *_PROOF, *_GRAPH, *SERVING_OPTIONS, *_OUTPUT)):
         command = option(command)
     return command
 
@@ -90,6 +84,7 @@ def library_options(values: dict[str, Any]) -> dict[str, Any]:
     left = dict(values)
     left["tolerance"] = _tolerance(left.pop("atol"), left.pop("rtol"))
     left["waivers"] = waivers(left["waivers"])
+    fold_serving(left)
     return left
 
 
