@@ -96,8 +96,8 @@ class ScoreOptions:
         segment_rows: rows a part, before ``where``; None takes `SEGMENT_ROWS`, or fewer of wide
             rows (see `dispatch.limits`).
         in_flight_max: requests in flight, over all endpoints; None finds the width while running.
-        profile: a measured choice that pins ``batch_rows`` and ``in_flight_max`` where they are
-            None, and may not contradict them.
+        profile: a measured choice that pins ``batch_rows``, ``in_flight_max`` and ``instances``
+            where they are None, and may not contradict them.
         max_outage_s: seconds without any server answering after which the run gives up.
         limit_rows: take on only the first so many rows, before ``where``; None takes on all.
         failed_fraction_max: share of all rows (0…1) that may fail before the run stops; ten rows
@@ -245,6 +245,11 @@ class ScoreOptions:
         """Requests in flight that were asked for or measured; None finds the width."""
         return self.in_flight_max or (self.profile.in_flight if self.profile else None)
 
+    @property
+    def instances_pinned(self) -> int | None:
+        """Instances in the embedded server that were asked for or measured; None: as configured."""
+        return self.instances or (self.profile.instances if self.profile else 0) or None
+
     def _check_profile(self) -> None:
         if self.profile is None:
             return
@@ -256,6 +261,7 @@ class ScoreOptions:
         for option, asked, measured in (
             ("--batch-rows", self.batch_rows, self.profile.batch_rows),
             ("--max-in-flight", self.in_flight_max, self.profile.in_flight),
+            ("--instances", self.instances, self.profile.instances or self.instances),
         ):
             if asked not in (None, measured):
                 raise OptionError(

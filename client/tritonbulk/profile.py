@@ -17,19 +17,21 @@ from tritonbulk.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The setting of a sweep that scored the most rows a second.
+    """The setting that a sweep recommends.
 
     Attributes:
         model: name of the model that was measured.
         batch_rows: rows a request.
         in_flight: requests in flight, over all endpoints.
         rows_per_second: median of what was measured so.
+        instances: of the model in an embedded server; 0 leaves what is configured.
     """
 
     model: str
     batch_rows: int
     in_flight: int
     rows_per_second: float
+    instances: int = 0
 
 
 def read_profile(path: Path) -> Profile:
@@ -52,18 +54,20 @@ def read_profile(path: Path) -> Profile:
 
 
 def parse_profile(text: str) -> Profile:
-    """Return the profile in the JSON of a sweep; of equal cells the first.
+    """Return the profile in the JSON of a sweep: its verdict.
 
     Raises:
         LookupError, TypeError, ValueError: it is not that.
     """
     figures = json.loads(text)
-    best = max(figures["cells"], key=lambda cell: _rate(cell["rows_per_second"]))
+    verdict = figures["verdict"]
+    instances = verdict["instances"]
     return Profile(
         model=str(figures["model"]),
-        batch_rows=_count(best["setting"]["batch_rows"]),
-        in_flight=_count(best["setting"]["in_flight"]),
-        rows_per_second=_rate(best["rows_per_second"]),
+        batch_rows=_count(verdict["batch_rows"]),
+        in_flight=_count(verdict["in_flight"]),
+        rows_per_second=_rate(verdict["rows_per_second"]),
+        instances=_count(instances) if instances != figures["configured"]["instances"] else 0,
     )
 
 

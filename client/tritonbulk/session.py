@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tritonclient.grpc import service_pb2
 
@@ -25,6 +25,21 @@ CONFIRM_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
+class Embedded:
+    """What only the owner of an embedded server knows of it.
+
+    Attributes:
+        pid: process id of tritonserver.
+        metrics: address of its metrics.
+        admin_headers: open model control; a secret.
+    """
+
+    pid: int
+    metrics: str
+    admin_headers: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Servers:
     """Where a run sends its requests.
 
@@ -33,12 +48,14 @@ class Servers:
         access: how they are reached.
         watch: raises if an embedded server can no longer serve.
         shared_memory: how memory is shared with them; None if it must not, or cannot.
+        embedded: the embedded server, if it is one of ours; else None.
     """
 
     addresses: tuple[str, ...]
     access: Access
     watch: Callable[[], None]
     shared_memory: SharedMemoryAccess | None = None
+    embedded: Embedded | None = None
 
 
 @contextlib.asynccontextmanager
@@ -68,7 +85,7 @@ async def serve(options: ScoreOptions, say: Callable[[str], None]) -> AsyncItera
     async with EmbeddedTriton(
         repository,
         models=[options.model],
-        instances=options.instances,
+        instances=options.instances_pinned,
         cpu=options.cpu,
         stop_deadline_s=0,
         say=say,
@@ -77,7 +94,8 @@ async def serve(options: ScoreOptions, say: Callable[[str], None]) -> AsyncItera
         access = SharedMemoryAccess(
             server.shared_memory_prefix, server.admin_headers, is_abandoned=lambda _: False
         )
-        yield Servers((server.grpc,), PLAIN, server.check, access)
+        embedded = Embedded(server.pid, server.metrics, server.admin_headers)
+        yield Servers((server.grpc,), PLAIN, server.check, access, embedded)
 
 
 @contextlib.contextmanager

@@ -339,34 +339,36 @@ def test_the_sweep_measures_every_setting_and_saves_it(rows, triton, tmp_path):
     done = run(
         "bench", rows, "--model", "double", "--endpoint", triton.grpc, "--input-map", MAP,
         "--batch-rows", "1,4", "--in-flight", "1,8", "--trial-seconds", "0.2", "--repeats", "2",
-        "--transport", "unary", "--out", tmp_path / "bench.json", "--json",
+        "--transport", "unary", "--out", tmp_path / "bench.json", "--price-per-hour", "2", "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "ceiling: " in done.stderr.partition("trial 1")[0], "the ceiling comes first"
     figures = json.loads((tmp_path / "bench.json").read_text())
     assert json.loads(done.stdout.splitlines()[-1]) == figures
     assert len(figures["trials"]) == 8
-    for trial in figures["trials"]:
-        assert trial["in_flight_max"] == trial["setting"]["in_flight"]
+    assert {trial["transport"] for trial in figures["trials"]} == {"unary"}
     settings = [(c["setting"]["batch_rows"], c["setting"]["in_flight"]) for c in figures["cells"]]
     assert settings == [(1, 1), (1, 8), (4, 1), (4, 8)]
-    assert {trial["transport"] for trial in figures["trials"]} == {"unary"}
     for cell in figures["cells"]:
-        slowest, fastest = cell["rows_per_second_min"], cell["rows_per_second_max"]
-        assert 0 < slowest <= cell["rows_per_second"] <= fastest
-        assert cell["cpu_seconds_per_million_rows"] > 0
+        rate = cell["rows_per_second"]
+        assert 0 < rate["low"] <= rate["value"] <= rate["high"]
+        assert cell["cpu_s_client_per_mrow"] > 0
+        assert cell["cpu_s_server_per_mrow"] > 0, "the process that listens here is found"
         assert 1 <= cell["server"]["executed_batch_rows"] <= 4
     alone, crowded = figures["cells"][0]["server"], figures["cells"][1]["server"]
     assert alone["executed_batch_rows"] == 1
     assert crowded["executed_batch_rows"] > 1, "dynamic batching merges what waits"
+    verdict = figures["verdict"]
+    assert verdict["cost_per_million_rows"] > 0
+    assert (verdict["instances"], verdict["max_batch_size"]) == (1, 4)
 
     profile = ("--profile", tmp_path / "bench.json", "--input-map", MAP, "--json")
     scored = score(rows, triton, tmp_path / "out", *profile)
     assert scored.returncode == 0, scored.stderr
     result = json.loads(scored.stdout.splitlines()[-1])
-    best = max(figures["cells"], key=lambda cell: cell["rows_per_second"])
-    pinned = {name: result["profile"][name] for name in ("batch_rows", "in_flight")}
-    assert pinned == best["setting"]
-    assert (result["batch_rows"], result["in_flight_max"]) == tuple(pinned.values())
+    pinned = {name: verdict[name] for name in ("batch_rows", "in_flight")}
+    assert pinned == {name: result["profile"][name] for name in pinned}
+    assert result["batch_rows"] == pinned["batch_rows"]
     assert f"the profile pins {pinned['batch_rows']} rows a request" in scored.stderr
 
 

@@ -1,14 +1,12 @@
-"""Profile: the fastest setting of a sweep, and nothing that could be mistaken for one."""
+"""Profile: what a sweep recommends, and nothing that could be mistaken for one."""
 
 import json
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tritonbulk.assembly import make_window
-from tritonbulk.bench.plan import Setting
-from tritonbulk.bench.statistics import Cell
 from tritonbulk.errors import InputError, OptionError
 from tritonbulk.options import ScoreOptions
 from tritonbulk.profile import Profile, read_profile
@@ -17,12 +15,8 @@ BEST = Profile("double", batch_rows=256, in_flight=4, rows_per_second=2000.0)
 
 
 def figures(tmp_path, **changed):
-    cells = [
-        Cell(Setting(64, 1), 1000.0, 900.0, 5000.0, 1.0, None),
-        Cell(Setting(256, 4), 2000.0, 1900.0, 2100.0, 1.0, None),
-        Cell(Setting(256, 16), 1999.0, 1900.0, 2100.0, 1.0, None),
-    ]
-    found = {"model": "double", "input": "x", "cells": [asdict(cell) for cell in cells]}
+    verdict = {"batch_rows": 256, "in_flight": 4, "rows_per_second": 2000.0, "instances": 2}
+    found = {"model": "double", "configured": {"instances": 2}, "verdict": verdict}
     path = tmp_path / "bench.json"
     path.write_text(json.dumps({**found, "trials": [], **changed}))
     return path
@@ -32,23 +26,29 @@ def options(**given):
     return ScoreOptions(inputs=("in.parquet",), model="double", out=Path("out"), **given)
 
 
-def test_the_fastest_median_is_chosen(tmp_path):
+def test_the_verdict_is_taken(tmp_path):
     assert read_profile(figures(tmp_path)) == BEST
 
 
+def test_instances_are_taken_where_the_verdict_has_others_than_configured(tmp_path):
+    path = figures(tmp_path, configured={"instances": 1})
+    assert read_profile(path) == replace(BEST, instances=2)
+
+
 @pytest.mark.parametrize(
-    "cells",
+    "verdict",
     [
         [],
         None,
-        [{"setting": {"batch_rows": 0, "in_flight": 1}, "rows_per_second": 1}],
-        [{"setting": {"batch_rows": "8", "in_flight": 1}, "rows_per_second": 1}],
-        [{"setting": {"batch_rows": 8}, "rows_per_second": 1}],
+        {"batch_rows": 0, "in_flight": 1, "rows_per_second": 1, "instances": 2},
+        {"batch_rows": "8", "in_flight": 1, "rows_per_second": 1, "instances": 2},
+        {"batch_rows": 8, "rows_per_second": 1, "instances": 2},
+        {"batch_rows": 8, "in_flight": 1, "rows_per_second": 0, "instances": 2},
     ],
 )
-def test_other_figures_are_refused_with_a_sentence(cells, tmp_path):
+def test_other_figures_are_refused_with_a_sentence(verdict, tmp_path):
     with pytest.raises(InputError, match=r"bench\.json does not have the figures"):
-        read_profile(figures(tmp_path, cells=cells))
+        read_profile(figures(tmp_path, verdict=verdict))
 
 
 def test_a_file_that_is_none_is_refused_with_a_sentence(tmp_path):

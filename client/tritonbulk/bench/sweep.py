@@ -1,200 +1,194 @@
-"""Sweep: runs trials through the very code of ``score`` and gives their figures.
-
-Each trial reads rows from a file, encodes, sends, decodes and writes them, durable commits
-included, in a folder beside the file for the figures. What is read is a slice of the user's own
-file, over and over, so that every trial sees the same rows and a short input lasts as long as is
-needed. With several endpoints Triton's statistics are those of the first.
-"""
+"""Sweep: runs trials until the search asks for none or the time is up, and saves each at once."""
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-import tempfile
+import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from tritonbulk.bench import machine
+from tritonbulk.bench.log import TrialLog
+from tritonbulk.bench.options import IN_FLIGHT, QUEUE_DELAYS_US, BenchOptions
+from tritonbulk.bench.runner import Runner
+from tritonbulk.bench.search import Space, Step, grid_rounds, next_round
+from tritonbulk.bench.trial import Trial
+from tritonbulk.bench.verdict import Verdict, judge
+from tritonbulk.errors import OptionError
 
-from tritonbulk.assembly import make_carriage, make_limits, make_pipeline, make_window, names_of
-from tritonbulk.bench.plan import (
-    BenchOptions,
-    Setting,
-    batch_rows_within,
-    plan_trials,
-    segment_rows_for,
-)
-from tritonbulk.bench.statistics import Trial, server_split
-from tritonbulk.contract import Contract
-from tritonbulk.driver import drive
-from tritonbulk.errors import InputError, OptionError
-from tritonbulk.jobrun import part_writer, scratch_job
-from tritonbulk.options import ScoreOptions
-from tritonbulk.plan import make_plan
-from tritonbulk.segments import Segment
-from tritonbulk.session import Servers, confirmation, connect, read_contract, serve
-from tritonbulk.source import Source, open_source
-from tritonbulk.transport import Endpoint, ServedModel, open_transports
+EXPLORE_SHARE = 0.6
+"""Share of a budget in which new settings are tried; the rest is for repeats."""
 
-SLICE_ROWS_MAX = 262_144
-"""Rows of the user's file that trials use."""
-
-SLICE_BYTES_MAX = 256 * 2**20
-"""Bytes (in memory) of the same."""
-
-READ_ROWS_MAX = 16 * SLICE_ROWS_MAX
-"""Rows that are read to find them, before any filter, unless a limit says how many."""
-
-
-async def sweep(
-    options: ScoreOptions, bench: BenchOptions, say: Callable[[str], None]
-) -> AsyncIterator[Trial]:
-    """Yield every trial of a sweep as soon as it is measured.
-
-    Args:
-        options: input, model and servers, as for scoring; trials write beside ``out``, on its disk.
-        bench: what to measure.
-        say: told one sentence at a time before the first trial.
-
-    Raises:
-        UsageError: nothing was sent; a retry does not help.
-        TritonbulkError: see its class.
-    """
-    source = open_source(options.inputs, options.input_format, options.columns, options.where)
-    contract = read_contract(options)
-    if source.rows == 0:
-        raise _no_rows(source)
-    beside = Path(options.out).parent
-    if not beside.is_dir():
-        raise OptionError(f"folder {beside} does not exist; give another --out")
-    with tempfile.TemporaryDirectory(prefix=".bench-", dir=beside) as folder:
-        async with (
-            serve(options, say) as servers,
-            connect(servers, options, say) as (endpoints, model),
-        ):
-            if not bench.batch_rows:
-                bench = replace(bench, batch_rows=batch_rows_within(model.max_batch_size))
-            for rows in bench.batch_rows:
-                make_plan(
-                    replace(options, batch_rows=rows), model, source.schema, contract, source.name
-                )
-            sliced = _lay_out(source, max(bench.batch_rows), options.limit_rows, Path(folder))
-            runner = _Runner(
-                options, sliced, Path(folder), servers, endpoints, model, contract, say
-            )
-            largest = Setting(max(bench.batch_rows), max(bench.in_flight))
-            say("warming up")
-            warm_up = await runner.run(largest, bench.trial_s, largest.batch_rows)
-            for setting in plan_trials(bench):
-                rate_rows_s = warm_up.rows_per_second
-                rows = segment_rows_for(rate_rows_s, bench.trial_s, setting)
-                yield await runner.run(setting, bench.trial_s, rows)
+INSTANCE_FACTORS = (2, 4)
+"""Times as many instances as configured that a search tries."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Runner:
-    options: ScoreOptions
-    source: Source
-    folder: Path
-    servers: Servers
-    endpoints: list[Endpoint]
-    model: ServedModel
-    contract: Contract | None
-    say: Callable[[str], None]
+class Sweep:
+    """What a sweep has measured so far.
 
-    async def run(self, setting: Setting, trial_s: float, segment_rows: int) -> Trial:
-        """Run one trial and return its figures."""
-        options = replace(
-            self.options, batch_rows=setting.batch_rows, in_flight_max=setting.in_flight
-        )
-        plan = make_plan(options, self.model, self.source.schema, self.contract, self.source.name)
-        out = Path(tempfile.mkdtemp(dir=self.folder))
-        before = await self.endpoints[0].statistics(self.model.name, self.model.version)
-        carriage = make_carriage(options, plan, self.servers)
-        async with open_transports(
-            carriage, self.endpoints, self.servers.shared_memory, self.say
-        ) as transports:
-            began_s, began_cpu_s = time.perf_counter(), time.process_time()
-            segments = _cycle(self.source, segment_rows, plan.columns, began_s + trial_s)
-            driven = await drive(
-                make_pipeline(
-                    self.source,
-                    segments,
-                    self.model,
-                    plan,
-                    part_writer(scratch_job(out), plan.keep),
-                    confirmation(self.endpoints, self.model, self.options.max_outage_s),
-                ),
-                make_limits(options, self.source.rows),
-                make_window(options, plan.request_bytes, len(self.endpoints)),
-                transports,
-                lambda *_: None,
-                self.servers.watch,
-            )
-            seconds, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
-            transport = names_of(transports)
-        after = await self.endpoints[0].statistics(self.model.name, self.model.version)
-        await asyncio.to_thread(shutil.rmtree, out)
-        return Trial(
-            setting,
-            driven.rows_ok,
-            driven.rows_failed,
-            seconds,
-            cpu_s,
-            driven.in_flight_max,
-            server_split(before, after),
-            transport,
-        )
-
-
-def _lay_out(source: Source, rows_min: int, limit_rows: int | None, folder: Path) -> Source:
-    """Write a slice of the source, repeated until it has ``rows_min`` rows, and open it."""
-    rows = _slice(source, limit_rows)
-    times = -(-rows_min // len(rows))
-    path = folder / "rows.parquet"
-    pq.write_table(pa.concat_tables([rows] * times), path, row_group_size=SLICE_ROWS_MAX // 4)
-    return open_source([str(path)])
-
-
-def _slice(source: Source, limit_rows: int | None) -> pa.Table:
-    """Return the first rows that pass the source's filter, read once; at least one."""
-    found: list[pa.RecordBatch] = []
-    rows_read, rows, size = 0, 0, 0
-    names = list(source.schema.names)
-    for segment, batch in source.read(SLICE_ROWS_MAX // 4, names, limit_rows or READ_ROWS_MAX):
-        found.append(batch)
-        rows_read += segment.rows + segment.rows_filtered
-        rows, size = rows + len(batch), size + batch.nbytes
-        if rows >= SLICE_ROWS_MAX or size >= SLICE_BYTES_MAX:
-            break
-    if not rows_read:
-        raise _no_rows(source)
-    if not rows:
-        raise InputError(
-            f"none of the first {rows_read:,} rows of {source.name} passes --where; give another "
-            "filter, or a --limit that reaches rows that pass"
-        )
-    return pa.Table.from_batches(found)
-
-
-def _no_rows(source: Source) -> InputError:
-    return InputError(f"{source.name} has no rows to measure with; give another file")
-
-
-def _cycle(
-    source: Source, segment_rows: int, columns: Sequence[str], end_s: float
-) -> Iterator[tuple[Segment, pa.RecordBatch]]:
-    """Yield segments of the source, over and over, until ``end_s`` of the performance counter.
-
-    Segments are numbered on; at least one is given.
+    Attributes:
+        model: the model's name.
+        inputs: what was scored.
+        file_rows: rows of the whole input; None if only reading tells.
+        space: what may be tried.
+        environment: the machine, and what else figures depend on.
+        ceiling: rows a second of the model alone; None if unknown.
+        trials: in the order in which they ran.
+        took_s: seconds that all took.
+        verdict: what they say; None if none scored all of its rows.
     """
-    index = 0
+
+    model: str
+    inputs: tuple[str, ...]
+    file_rows: int | None
+    space: Space
+    environment: dict[str, str | int | float]
+    ceiling: float | None = None
+    trials: tuple[Trial, ...] = field(default=(), repr=False)
+    took_s: float = 0.0
+    verdict: Verdict | None = None
+
+
+async def sweep(
+    runner: Runner,
+    say: Callable[[str], None],
+    tell: Callable[[Sweep], None],
+) -> Sweep:
+    """Measure all that is to be measured and return it with the verdict.
+
+    A sweep that was interrupted goes on where it was: its file of raw trials tells.
+
+    Args:
+        runner: measures.
+        say: told one sentence at a time.
+        tell: told the state after the ceiling and after each trial.
+
+    Raises:
+        OptionError: servers would have to be varied that must not be; nothing was sent.
+        TritonbulkError: the servers are gone; the same command goes on later.
+    """
+    bench = runner.bench
+    space = _space(runner)
+    log = TrialLog(bench.raw)
+    state = Sweep(
+        runner.model.name,
+        runner.options.inputs,
+        runner.source.rows,
+        space,
+        {**machine.environment(), "seed": bench.seed, "model_config": runner.model.config_digest},
+    )
+    saved = log.begin(_asked(runner, space))
+    if saved is not None:
+        say(f"going on with a sweep of {len(saved.trials)} trials in {log.path}")
+        state = replace(state, ceiling=saved.ceiling, trials=saved.trials, took_s=saved.took_s)
+    began_s = time.perf_counter()
+    ceiling = await runner.ceiling()  # also after an interruption: it warms the server up
+    if state.ceiling is None and ceiling is not None:
+        took_s = time.perf_counter() - began_s
+        log.ceiling(ceiling, took_s)
+        state = replace(state, ceiling=ceiling, took_s=state.took_s + took_s)
+    tell(state)
+    pending = _grid(bench, space, state)
     while True:
-        for segment, rows in source.read(segment_rows, columns):
-            yield replace(segment, index=index), rows
-            index += 1
-            if time.perf_counter() >= end_s:
-                return
+        if not pending:
+            pending = _round(bench, space, state)
+        if not pending or _is_over(bench, state):
+            break
+        step, number = pending.pop(0)
+        began_s = time.perf_counter()
+        trial = await runner.run(step, number)
+        took_s = time.perf_counter() - began_s
+        log.add(trial, took_s)
+        state = replace(state, trials=(*state.trials, trial), took_s=state.took_s + took_s)
+        tell(state)
+    verdict = judge(state.trials, space.base, bench.price_per_hour, state.file_rows, bench.seed)
+    log.finish()
+    return replace(state, verdict=verdict)
+
+
+def _grid(bench: BenchOptions, space: Space, state: Sweep) -> list[tuple[Step, int]]:
+    """Return what is left of a full grid, each trial with its round; nothing for a search."""
+    if bench.budget_s is not None:
+        return []
+    rounds = grid_rounds(space, bench.repeats, state.trials, bench.seed)
+    return [(step, number) for number, steps in enumerate(rounds) for step in steps]
+
+
+def _round(bench: BenchOptions, space: Space, state: Sweep) -> list[tuple[Step, int]]:
+    """Return the next round of a search; nothing for a full grid."""
+    if bench.budget_s is None:
+        return []
+    may_explore = state.took_s < EXPLORE_SHARE * bench.budget_s
+    steps = next_round(space, state.trials, bench.seed, may_explore=may_explore)
+    number = 1 + max((trial.round for trial in state.trials), default=-1)
+    return [(step, number) for step in steps]
+
+
+def _is_over(bench: BenchOptions, state: Sweep) -> bool:
+    """Return whether one more trial, as long as those so far, would exceed the budget."""
+    if bench.budget_s is None or not state.trials:
+        return False
+    return state.took_s * (1 + 1 / len(state.trials)) > bench.budget_s
+
+
+def _space(runner: Runner) -> Space:
+    bench, base = runner.bench, runner.base
+    asked = [
+        name
+        for name, given in (
+            ("--instances", bench.instances),
+            ("--queue-delay", bench.queue_delays_us),
+            ("--versions", bench.versions),
+        )
+        if given
+    ]
+    if asked and runner.control is None:
+        raise OptionError(
+            f"{' and '.join(asked)} would change how {', '.join(runner.servers.addresses)} serves "
+            "the model; add --vary-server if it may be, or leave out --endpoint"
+        )
+    instances, delays = bench.instances, bench.queue_delays_us
+    is_search = bench.budget_s is not None
+    if runner.control is not None and is_search:
+        if not instances and base.instances:
+            most = max(2 * (os.cpu_count() or 1), 2 * base.instances)
+            tried = (base.instances * factor for factor in INSTANCE_FACTORS)
+            instances = tuple(each for each in tried if each <= most)
+        if not delays and base.queue_delay_us >= 0:
+            delays = tuple(each for each in QUEUE_DELAYS_US if each != base.queue_delay_us)
+    return Space(
+        batch_rows=tuple(sorted(set(runner.batch_rows))),
+        in_flight=tuple(sorted(set(bench.in_flight or IN_FLIGHT))),
+        base=base,
+        instances=instances,
+        queue_delays_us=delays,
+        versions=bench.versions,
+        may_limit=runner.control is not None and is_search,
+    )
+
+
+def _asked(runner: Runner, space: Space) -> dict[str, Any]:
+    """Return what two sweeps must have in common for one to go on with the other, as JSON."""
+    bench, model = runner.bench, runner.model
+    return {
+        "model": [model.name, model.version, model.config_digest],
+        "inputs": [*runner.options.inputs, runner.source.rows, str(runner.options.where)],
+        "servers": list(runner.options.endpoints),
+        "batch_rows": list(space.batch_rows),
+        "in_flight": list(space.in_flight),
+        "instances": list(space.instances),
+        "queue_delays_us": list(space.queue_delays_us),
+        "versions": list(space.versions),
+        "trial_s": bench.trial_length_s,
+        "is_search": bench.budget_s is not None,
+        "no_write": bench.no_write,
+        "transport": runner.options.transport,
+        "seed": bench.seed,
+    }
+
+
+def best_rows(trials: Sequence[Trial]) -> float:
+    """Return the largest rate of any trial, for bars beside the others."""
+    return max((trial.rows_per_second for trial in trials), default=0.0)

@@ -4,67 +4,145 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
-from tritonbulk.bench.plan import BenchOptions
-from tritonbulk.bench.statistics import Cell, Trial, summarize
-from tritonbulk.bench.sweep import sweep
+from tritonbulk.bench.figures import to_plain
+from tritonbulk.bench.options import BATCH_ROWS, IN_FLIGHT, REPEATS, TRIAL_S, BenchOptions
+from tritonbulk.bench.runner import open_runner
+from tritonbulk.bench.sweep import Sweep, sweep
+from tritonbulk.cli.bench_view import (
+    TABLE_WIDTH,
+    SweepView,
+    ceiling_text,
+    cell_table,
+    verdict_text,
+)
 from tritonbulk.cli.common import (
     access_options,
+    duration_s,
     model_options,
     parse_model_options,
+    parse_names,
     parse_source_options,
     source_options,
+    whole_numbers,
 )
-from tritonbulk.errors import OptionError, SinkError
+from tritonbulk.errors import SinkError
 from tritonbulk.options import ScoreOptions
 
-TABLE_WIDTH = 130
-"""Columns that the table of cells needs."""
+
+def _list(numbers: tuple[int, ...]) -> str:
+    return ",".join(map(str, numbers))
 
 
 @click.command(
     name="bench",
-    epilog="Example:  tritonbulk bench flights.parquet --model flight_delay "
-    "--batch-rows 64,1024,4096 --in-flight 1,4,16",
+    epilog="Examples:  tritonbulk bench flights.parquet --model flight_delay --budget 2m\n\n"
+    "tritonbulk bench flights.parquet --model flight_delay --batch-rows 64,1024 --in-flight 1,4",
 )
 @click.argument("input_file", metavar="INPUT")
 @model_options
 @access_options
 @source_options
 @click.option(
-    "--batch-rows",
-    help="Rows a request, a list.  [default: 64,256,1024,4096, as far as the model allows]",
+    "--budget",
+    type=duration_s,
+    metavar="TIME",
+    help="Choose the trials by a search that takes so long, for example 2m.  [default: measure the "
+    "whole grid of the lists below]",
 )
-@click.option("--in-flight", default="1,4,16", show_default=True, help="Requests at once, a list.")
-@click.option("--trial-seconds", type=float, default=2.0, show_default=True, help="Of one trial.")
-@click.option("--repeats", type=int, default=3, show_default=True, help="Trials of each setting.")
+@click.option(
+    "--batch-rows",
+    type=whole_numbers,
+    metavar="LIST",
+    help=f"Rows a request.  [default: {_list(BATCH_ROWS)}, as far as the model allows]",
+)
+@click.option(
+    "--in-flight",
+    type=whole_numbers,
+    metavar="LIST",
+    help=f"Requests at once.  [default: {_list(IN_FLIGHT)}]",
+)
+@click.option(
+    "--instances",
+    type=whole_numbers,
+    metavar="LIST",
+    help="Model instances.  [default: as configured; with --budget also 2 and 4 times as many]",
+)
+@click.option(
+    "--queue-delay",
+    type=whole_numbers,
+    metavar="LIST",
+    help="Microseconds for which Triton waits for more requests to join.  [default: as configured; "
+    "with --budget also 0 and 2000]",
+)
+@click.option(
+    "--versions",
+    metavar="LIST",
+    help="Versions of the model to compare, such as those of other precisions.",
+)
+@click.option(
+    "--vary-server",
+    is_flag=True,
+    help="Allow instances, delay and batch limit of the servers at --endpoint to be changed "
+    "meanwhile (explicit model control); they are put back.",
+)
+@click.option("--no-write", is_flag=True, help="Write nothing: the server and the way to it alone.")
+@click.option(
+    "--trial-seconds",
+    type=float,
+    metavar="SECONDS",
+    help=f"Length of one trial.  [default: {TRIAL_S:g}, or what suits --budget]",
+)
+@click.option(
+    "--repeats",
+    type=int,
+    default=REPEATS,
+    show_default=True,
+    help="Trials of each cell, without --budget.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the order of trials.")
+@click.option(
+    "--price-per-hour", type=float, metavar="PRICE", help="Of the machines, for costs a row."
+)
+@click.option(
+    "--metrics", metavar="HOST:PORT", help="Triton's metrics, for GPUs.  [default: embedded]"
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("bench.json"),
     show_default=True,
-    help="File for the figures.",
+    help="File for the figures; raw trials go beside it (.trials.jsonl), and an interrupted sweep "
+    "goes on from them.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 def command(**given: Any) -> int:
-    """Measure rows per second over batch rows and requests in flight, with your own rows.
+    """Find out how fast your rows go through a model, what bounds it, and what to deploy.
 
     Each trial does what score does: read, encode, send, decode, write (beside --out). Repeats are
-    interleaved in random order. Figures are medians, with the slowest and the fastest.
+    interleaved in random order; figures are medians with 95 % intervals.
     """
     bench = BenchOptions(
-        batch_rows=_numbers(given["batch_rows"], "--batch-rows") if given["batch_rows"] else (),
-        in_flight=_numbers(given["in_flight"], "--in-flight"),
+        raw=given["out"].with_suffix(".trials.jsonl"),
+        batch_rows=given["batch_rows"] or (),
+        in_flight=given["in_flight"] or (),
+        instances=given["instances"] or (),
+        queue_delays_us=given["queue_delay"] or (),
+        versions=parse_names(given["versions"]) or (),
+        budget_s=given["budget"],
         trial_s=given["trial_seconds"],
         repeats=given["repeats"],
+        no_write=given["no_write"],
+        vary_server=given["vary_server"],
+        price_per_hour=given["price_per_hour"],
+        metrics=given["metrics"],
+        seed=given["seed"],
     )
     options = ScoreOptions(
         inputs=(given["input_file"],),
@@ -72,81 +150,31 @@ def command(**given: Any) -> int:
         **parse_model_options(given),
         **parse_source_options(given),
     )
-    trials = asyncio.run(_measure(options, bench))
-    cells = summarize(trials)
-    _print_table(cells)
-    figures = {
-        "model": options.model,
-        "input": options.inputs[0],
-        "cells": [asdict(cell) for cell in cells],
-        "trials": [asdict(trial) for trial in trials],
-    }
+    with SweepView() as view:
+        measured = asyncio.run(_measure(options, bench, view.say, view.tell))
+    # Squeezed into a narrow pipe the table would be unreadable.
+    Console(width=max(Console().width, TABLE_WIDTH)).print(cell_table(measured))
+    click.echo(ceiling_text(measured))
+    if measured.verdict is not None:
+        click.echo(verdict_text(measured.verdict))
+    else:
+        click.echo("no verdict: in no trial were all rows scored")
+    figures = to_plain(measured)
     _save(given["out"], json.dumps(figures, indent=1))
     click.echo(f"figures: {given['out']}")
     if given["as_json"]:
         click.echo(json.dumps(figures))
-    return 0
+    return 0 if measured.verdict is not None else 1
 
 
-async def _measure(options: ScoreOptions, bench: BenchOptions) -> list[Trial]:
-    console = Console(stderr=True)
-    trials: list[Trial] = []
-
-    def say(text: str) -> None:
-        console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
-
-    async for trial in sweep(options, bench, say):
-        trials.append(trial)
-        say(
-            f"trial {len(trials)}: {trial.setting.batch_rows} rows × {trial.setting.in_flight} in "
-            f"flight: {trial.rows_per_second:,.0f} rows/s"
-            + (f", {trial.rows_failed:,} rows failed" if trial.rows_failed else "")
-        )
-    return trials
-
-
-def _print_table(cells: Sequence[Cell]) -> None:
-    best = max(cell.rows_per_second for cell in cells)
-    table = Table(title="rows per second, end to end (median, slowest … fastest)")
-    for heading in (
-        "batch rows",
-        "in flight",
-        "rows/s",
-        "slowest … fastest",
-        "of best",
-        "client CPU-s/Mrow",
-        "executed rows",
-        "queue ms",
-        "compute ms",
-    ):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for cell in cells:
-        server = ("–", "–", "–")
-        if cell.server is not None:
-            server = (
-                f"{cell.server.executed_batch_rows:,.0f}",
-                f"{cell.server.queue_ms:.2f}",
-                f"{cell.server.compute_ms:.2f}",
-            )
-        table.add_row(
-            f"{cell.setting.batch_rows:,}",
-            str(cell.setting.in_flight),
-            f"{cell.rows_per_second:,.0f}",
-            f"{cell.rows_per_second_min:,.0f} … {cell.rows_per_second_max:,.0f}",
-            f"{cell.rows_per_second / best:.0%}",
-            f"{cell.cpu_seconds_per_million_rows:.2f}",
-            *server,
-            style="bold" if cell.rows_per_second == best else None,
-        )
-    # Squeezed into a narrow pipe the table would be unreadable.
-    Console(width=max(Console().width, TABLE_WIDTH)).print(table)
-
-
-def _numbers(text: str, option: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(number) for number in text.split(","))
-    except ValueError:
-        raise OptionError(f"{option} {text!r} is no list of whole numbers like 64,1024") from None
+async def _measure(
+    options: ScoreOptions,
+    bench: BenchOptions,
+    say: Callable[[str], None],
+    tell: Callable[[Sweep], None],
+) -> Sweep:
+    async with open_runner(options, bench, say) as runner:
+        return await sweep(runner, say, tell)
 
 
 def _save(path: Path, text: str) -> None:

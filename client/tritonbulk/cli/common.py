@@ -37,7 +37,6 @@ def model_options(command: _Command) -> _Command:
                 metavar="HOST:PORT",
                 help="A running Triton server (gRPC); repeat for several.  [default: embedded]",
             ),
-            click.option("--instances", type=int, help="Model instances in the embedded server."),
             click.option(
                 "--transport",
                 type=click.Choice(get_args(TransportName)),
@@ -124,6 +123,13 @@ def access_options(command: _Command) -> _Command:
     return command
 
 
+def instances_option(command: _Command) -> _Command:
+    """Add the option that says how many instances an embedded server has."""
+    return click.option("--instances", type=int, help="Model instances in the embedded server.")(
+        command
+    )
+
+
 def source_options(command: _Command) -> _Command:
     """Add the options that say how the input is read."""
     for option in reversed(
@@ -172,7 +178,6 @@ def parse_model_options(given: Mapping[str, Any]) -> dict[str, Any]:
         "endpoints": given["endpoint"],
         "access": parse_access(given),
         "repository": given["repository"],
-        "instances": given["instances"],
         "cpu": given["cpu"],
         "transport": given["transport"],
         "trust_shared_memory": given["trust_shared_memory"],
@@ -266,6 +271,22 @@ def size_bytes(text: str) -> int:
         raise click.BadParameter(f"{text!r} is no size; give for example 100MB or 1GiB")
     number, unit, binary = found.groups()
     return int(number) * int((1024 if binary else 1000) ** " kMG".index(unit or " "))
+
+
+def duration_s(text: str) -> float:
+    """Return the seconds that a duration such as ``90``, ``90s``, ``5m`` or ``1h`` stands for."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip())
+    if found is None:
+        raise click.BadParameter(f"{text!r} is no duration; give for example 90s, 5m or 1h")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def whole_numbers(text: str) -> tuple[int, ...]:
+    """Return the whole numbers in a comma-separated list."""
+    try:
+        return tuple(int(number) for number in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no list of whole numbers like 64,1024") from None
 
 
 def parse_pairs(entries: Sequence[str], option: str) -> dict[str, str]:

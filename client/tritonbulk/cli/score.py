@@ -16,6 +16,7 @@ import click
 from tritonbulk.bottleneck import describe
 from tritonbulk.cli.common import (
     access_options,
+    instances_option,
     model_options,
     number_or_auto,
     parse_model_options,
@@ -47,6 +48,7 @@ from tritonbulk.scoring import Observer, run_score
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @model_options
 @access_options
+@instances_option
 @click.option(
     "--out",
     required=True,
@@ -134,7 +136,7 @@ from tritonbulk.scoring import Observer, run_score
     "--profile",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Figures of tritonbulk bench: pins batch rows and window to its fastest setting.",
+    help="Figures of tritonbulk bench: pins batch rows, window, embedded instances to its verdict.",
 )
 @click.option(
     "--max-outage",
@@ -166,6 +168,7 @@ def command(**given: Any) -> int:
         inputs=given["inputs"],
         out=given["out"],
         **parse_model_options(given),
+        instances=given["instances"],
         **parse_source_options(given),
         out_format=given["out_format"],
         vectors=given["vectors"],

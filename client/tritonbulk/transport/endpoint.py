@@ -103,7 +103,11 @@ class Endpoint:
         return self._stream(metadata=self._headers)
 
     async def ask(
-        self, method: str, question: object, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        question: object,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float = QUESTION_TIMEOUT_S,
     ) -> Any:
         """Return the answer to a question (a call of the protocol other than inference).
 
@@ -111,13 +115,14 @@ class Endpoint:
             method: the call's name, such as ``ModelReady``.
             question: its message.
             headers: sent besides those of the endpoint.
+            timeout_s: how long the answer may take.
 
         Raises:
-            AttemptFailedError: there is no answer within `QUESTION_TIMEOUT_S`, or it is an error.
+            AttemptFailedError: there is no answer within ``timeout_s``, or it is an error.
         """
         call = getattr(self._stub, method)
         metadata = (*self._headers, *(headers or {}).items())
-        return await self._call(call(question, timeout=QUESTION_TIMEOUT_S, metadata=metadata))
+        return await self._call(call(question, timeout=timeout_s, metadata=metadata))
 
     async def wait_ready(
         self, model: str, version: str | None, max_outage_s: float, say: Callable[[str], None]

@@ -55,10 +55,10 @@ class TritonPythonModel:
         inputs = [pb_utils.get_input_tensor_by_name(each, "x").as_numpy() for each in requests]
         rows = sum(map(len, inputs))
         if rows > self.memory_rows:
-            error = pb_utils.TritonError(
-                f"out of memory: a batch of {rows} rows does not fit, {self.memory_rows} do"
-            )
-            return [pb_utils.InferenceResponse(error=error) for _ in requests]
+            said = f"out of memory: a batch of {rows} rows does not fit, {self.memory_rows} do"
+            # An error of its own for each: Triton's stub crashes where answers share one.
+            errors = [pb_utils.TritonError(said) for _ in requests]
+            return [pb_utils.InferenceResponse(error=error) for error in errors]
         with self.slot():
             done_s = time.monotonic() + self.base_s + self.row_s * rows
             answers = [each.sum(axis=1, keepdims=True, dtype=np.float32) for each in inputs]
