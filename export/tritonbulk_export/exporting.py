@@ -49,7 +49,7 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         outputs=proved.outputs,
         source=source.framework,
         tools=_tools(source.distributions),
-        parity=stored(proved.parity),
+        parity=stored(proved.parity, proved.precision),
     )
     batch = derive_batch_size((*proved.inputs, *proved.outputs), target.serving)
     if target.max_batch_size is not None:
@@ -81,6 +81,7 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         published=published.changed,
         is_served=published.is_served,
         notes=proved.notes,
+        precision=proved.precision,
     )
 
 

@@ -5,21 +5,33 @@ Nothing is written here: what does not stand the proof leaves no trace.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+import onnx
 import pyarrow as pa
 
-from tritonbulk.contract import InputTensor, OutputTensor
+from tritonbulk.contract import InputTensor, OutputTensor, datatype
+from tritonbulk.errors import InputError, OptionError
 from tritonbulk_export.config import default_max_batch_size
 from tritonbulk_export.golden import golden_rows
-from tritonbulk_export.graph import dropped, model_files, renamed, repair, with_output_shapes
+from tritonbulk_export.graph import model_files, repair, with_output_shapes
 from tritonbulk_export.limits import LIMITS
-from tritonbulk_export.names import plain_names
-from tritonbulk_export.parity import compare, gathered, proved_nulls
+from tritonbulk_export.parity import compare, fitting, gathered, proved_nulls
+from tritonbulk_export.precision import calibration_positions, converted
 from tritonbulk_export.proof import prove_batch
+from tritonbulk_export.renaming import with_plain_names
 from tritonbulk_export.runtime import Session, open_session
-from tritonbulk_export.spec import Answers, BatchProof, Parity, SourceModel, Target, Tensors
+from tritonbulk_export.spec import (
+    BatchProof,
+    Parity,
+    PrecisionReport,
+    RowShapes,
+    SourceModel,
+    Target,
+    Tensors,
+)
 from tritonbulk_export.targets import release
 
 
@@ -35,6 +47,7 @@ class Proved:
         answers: of the published graph to them.
         batch: the proof of the batch.
         parity: the comparison with the source model.
+        precision: what the change of precision cost and gained; None for float32.
         notes: sentences for people: what was repaired.
     """
 
@@ -45,6 +58,7 @@ class Proved:
     answers: Tensors
     batch: BatchProof
     parity: Parity
+    precision: PrecisionReport | None
     notes: tuple[str, ...]
 
 
@@ -54,63 +68,142 @@ def prove(source: SourceModel, sample: pa.Table, target: Target) -> Proved:
     Raises:
         TritonbulkError: see the public functions in `tritonbulk_export`.
     """
-    source, names = _with_plain_names(source, target)
+    _check_options(target, sample)
+    source, names = with_plain_names(source, target)
     mended = repair(source.graph, release(target.triton))
     golden = golden_rows(sample, source.inputs)
     tensors = gathered(golden.to_batches()[0], source.inputs)
-
-    def sizes(shapes: Mapping[str, tuple[int, ...]]) -> Sequence[int]:
-        ports = [
-            OutputTensor(port.name, port.datatype, shapes[port.name]) for port in session.outputs
-        ]
-        usual = default_max_batch_size((*source.inputs, *ports))
-        asked = target.max_batch_size
-        return (usual,) if asked is None else (min(usual, asked), asked)
-
-    session = open_session(mended.graph)
-    batch = prove_batch(mended.graph, source.inputs, tensors, sizes)
+    case = _Case(source, sample, target, golden, tensors)
+    batch = case.batch_proof(mended.graph)
     graph, shape_notes = with_output_shapes(mended.graph, batch.shapes)
     # Everything from here on is about the bytes that will be published.
     session = open_session(graph)
     limits = LIMITS["fp32"].with_tolerance(target.tolerance)
-    inputs = proved_nulls(source, session, tensors, limits)
-    source = replace(source, inputs=inputs)
-    return Proved(
-        files=model_files(graph),
-        inputs=inputs,
-        outputs=_outputs(session, batch),
-        golden=golden,
-        answers=session.run(tensors),
-        batch=batch,
-        parity=compare(source, session, sample, limits, given=target.waivers, labels=target.labels),
-        notes=(*source.notes, *names, *mended.notes, *shape_notes),
+    case = replace(
+        case, source=replace(source, inputs=proved_nulls(source, session, tensors, limits))
     )
+    proved = case.exact(graph, session, batch)
+    if target.precision != "fp32":
+        proved = case.converted(graph, proved)
+    notes = (*source.notes, *names, *mended.notes, *shape_notes, *proved.notes)
+    return replace(proved, notes=notes)
 
 
-def _outputs(session: Session, batch: BatchProof) -> tuple[OutputTensor, ...]:
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """What is exported and how: what all steps need."""
+
+    source: SourceModel
+    sample: pa.Table
+    target: Target
+    golden: pa.Table
+    tensors: Tensors
+
+    def batch_proof(self, graph: onnx.ModelProto) -> BatchProof:
+        session = open_session(graph)
+
+        def sizes(shapes: RowShapes) -> tuple[int, ...]:
+            usual = default_max_batch_size((*self.source.inputs, *_outputs(session, shapes)))
+            asked = self.target.max_batch_size
+            return (usual,) if asked is None else (min(usual, asked), asked)
+
+        return prove_batch(graph, self.source.inputs, fitting(self.tensors, session), sizes)
+
+    def exact(self, graph: onnx.ModelProto, session: Session, batch: BatchProof) -> Proved:
+        """Return the float32 graph, compared with the source on every row that counts."""
+        target = self.target
+        return Proved(
+            files=model_files(graph),
+            inputs=self.source.inputs,
+            outputs=_outputs(session, batch.shapes),
+            golden=self.golden,
+            answers=session.run(self.tensors),
+            batch=batch,
+            parity=compare(
+                self.source,
+                session,
+                self._judged(),
+                LIMITS["fp32"].with_tolerance(target.tolerance),
+                given=target.waivers,
+                labels=target.labels,
+            ),
+            precision=None,
+            notes=(),
+        )
+
+    def converted(self, graph: onnx.ModelProto, exact: Proved) -> Proved:
+        """Return the graph in the precision that was asked for, proved anew."""
+        target = self.target
+        calibration = None
+        if target.precision == "int8":
+            rows = self.sample.take(self._calibration()).combine_chunks()
+            calibration = gathered(rows.to_batches()[0], self.source.inputs)
+        change = converted(graph, target, calibration)
+        batch = self.batch_proof(change.tested)
+        session = open_session(change.tested)
+        parity = compare(
+            self.source,
+            session,
+            self._judged(),
+            LIMITS[target.precision].with_tolerance(target.tolerance),
+            given=target.waivers,
+            labels=target.labels,
+        )
+        files = model_files(change.graph)
+        return replace(
+            exact,
+            files=files,
+            inputs=_half_inputs(self.source.inputs, session),
+            outputs=_outputs(session, batch.shapes),
+            answers=session.run(fitting(self.tensors, session)),
+            batch=batch,
+            parity=parity,
+            precision=PrecisionReport(
+                precision=target.precision,
+                bytes_before=sum(map(len, exact.files.values())),
+                bytes_after=sum(map(len, files.values())),
+                before=exact.parity,
+                is_verified=change.is_verified,
+            ),
+            notes=change.notes,
+        )
+
+    def _calibration(self) -> np.ndarray:
+        return calibration_positions(self.sample.num_rows, self.target.calibration_rows)
+
+    def _judged(self) -> pa.Table:
+        """Return the rows that parity is judged on: none that INT8 is calibrated on."""
+        if self.target.precision != "int8":
+            return self.sample
+        others = np.ones(self.sample.num_rows, dtype=bool)
+        others[self._calibration()] = False
+        return self.sample.filter(pa.array(others))
+
+
+def _check_options(target: Target, sample: pa.Table) -> None:
+    if target.precision not in LIMITS:
+        raise OptionError(
+            f"--precision {target.precision!r} is none of {', '.join(LIMITS)}; give one of these"
+        )
+    if target.int8_preset not in ("cpu", "trt"):
+        raise OptionError(f"--int8-preset {target.int8_preset!r} is neither cpu nor trt")
+    if target.labels is not None and target.labels not in sample.column_names:
+        raise InputError(
+            f"--labels {target.labels}: the sample has no such column; it has "
+            f"{', '.join(sample.column_names[:8])}"
+        )
+
+
+def _outputs(session: Session, shapes: RowShapes) -> tuple[OutputTensor, ...]:
     return tuple(
-        OutputTensor(port.name, port.datatype, batch.shapes[port.name]) for port in session.outputs
+        OutputTensor(port.name, port.datatype, shapes[port.name]) for port in session.outputs
     )
 
 
-def _with_plain_names(source: SourceModel, target: Target) -> tuple[SourceModel, list[str]]:
-    """Return ``source`` with names that Triton and people can use, and without unwanted outputs."""
-    graph = dropped(source.graph, target.drop_outputs) if target.drop_outputs else source.graph
-    names = plain_names(graph.graph)
-    if not names:
-        return replace(source, graph=graph), []
-    originals = {new: old for old, new in names.items()}
-
-    def predict(tensors: Tensors) -> Answers:
-        answers = source.predict({originals.get(n, n): tensor for n, tensor in tensors.items()})
-        outputs = {names.get(n, n): answer for n, answer in answers.outputs.items()}
-        return Answers(outputs, answers.margin)
-
-    plain = replace(
-        source,
-        graph=renamed(graph, names),
-        inputs=tuple(replace(t, name=names.get(t.name, t.name)) for t in source.inputs),
-        predict=predict,
-        labels={names.get(n, n): labels for n, labels in source.labels.items()},
+def _half_inputs(inputs: tuple[InputTensor, ...], session: Session) -> tuple[InputTensor, ...]:
+    """Return ``inputs`` with the types that the graph's have."""
+    kinds = {port.name: port.datatype.name for port in session.inputs}
+    return tuple(
+        replace(tensor, datatype=datatype("FP16")) if kinds[tensor.name] == "FP16" else tensor
+        for tensor in inputs
     )
-    return plain, [f"tensor {old!r} is named {new!r}" for old, new in names.items()]

@@ -216,6 +216,25 @@ class BatchProof:
     largest: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class PrecisionReport:
+    """What a change of precision cost and gained.
+
+    Attributes:
+        precision: as asked for.
+        bytes_before: of the model's files in float32.
+        bytes_after: of those that were published.
+        before: parity of the float32 graph, on the same rows.
+        is_verified: False if the graph cannot run here, so that its rounding was emulated.
+    """
+
+    precision: str
+    bytes_before: int
+    bytes_after: int
+    before: Parity
+    is_verified: bool
+
+
 class TargetOptions(TypedDict, total=False):
     """What every export function takes by keyword: the fields of `Target`, paths as text too."""
 
@@ -230,6 +249,11 @@ class TargetOptions(TypedDict, total=False):
     triton: str | None
     drop_outputs: Sequence[str]
     serving: Serving
+    precision: str
+    keep_fp32: Sequence[str]
+    half_io: bool
+    int8_preset: str
+    calibration_rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +275,12 @@ class Target:
             export knows, whose graphs all newer ones load.
         drop_outputs: outputs of the model to leave out.
         serving: what is asked about serving.
+        precision: ``fp32``, ``fp16``, ``bf16``, ``int8`` or ``int8-dynamic``.
+        keep_fp32: patterns of node names or operators that stay float32 under fp16 and bf16.
+        half_io: under fp16, inputs and outputs are float16 as well.
+        int8_preset: ``cpu`` or ``trt``: the form of static INT8.
+        calibration_rows: sample rows that static INT8 is calibrated on, half of them at most;
+            parity is judged on the others.
     """
 
     name: str
@@ -264,6 +294,11 @@ class Target:
     triton: str | None = None
     drop_outputs: Sequence[str] = ()
     serving: Serving = field(default_factory=Serving)
+    precision: str = "fp32"
+    keep_fp32: Sequence[str] = ()
+    half_io: bool = False
+    int8_preset: str = "cpu"
+    calibration_rows: int = 256
 
     @classmethod
     def of(cls, **options: Unpack[TargetOptions]) -> Target:
@@ -287,6 +322,7 @@ class Exported:
         max_batch_size_reason: where that number comes from, for people.
         parity: the comparison with the source model.
         batch: the proof that rows do not depend on each other.
+        precision: what the change of precision cost and gained; None for fp32.
         published: False if the very same content was there already and nothing was changed.
         is_served: False if it was there already, and the entry serves another version of it.
         notes: of the source: sentences for people about how its graph came about.
@@ -302,3 +338,4 @@ class Exported:
     published: bool
     is_served: bool
     notes: tuple[str, ...] = ()
+    precision: PrecisionReport | None = None

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from tritonbulk_export.cli.serving import SERVING_OPTIONS, fold_serving
-from tritonbulk_export.limits import CHECKS, waivers
+from tritonbulk_export.limits import CHECKS, LIMITS, waivers
 from tritonbulk_export.spec import DEFAULT_REPOSITORY, Tolerance
 from tritonbulk_export.targets import DEFAULT_RELEASE
 
@@ -69,12 +69,32 @@ _GRAPH = (
         help="Leave this output out; may be repeated.",
     ),
 )  # fmt: skip
+_PRECISION = (
+    click.option(
+        "--precision", type=click.Choice(list(LIMITS)), default="fp32", show_default=True,
+        help="Arithmetic of the published graph. int8 is calibrated on some sample rows and judged "
+        "on the others; bf16 cannot be verified on a CPU.",
+    ),
+    click.option(
+        "--keep-fp32", multiple=True, metavar="PATTERN",
+        help="Node names or operators that stay float32 under fp16 and bf16; may be repeated.",
+    ),
+    click.option("--half-io", is_flag=True, help="With fp16: inputs and outputs are float16 too."),
+    click.option(
+        "--int8-preset", type=click.Choice(["cpu", "trt"]), default="cpu", show_default=True,
+        help="Form of static INT8: for ONNX Runtime on CPUs, or for TensorRT.",
+    ),
+    click.option(
+        "--calibration-rows", type=click.IntRange(min=16), default=256, show_default=True,
+        help="Sample rows that int8 is calibrated on, at most half of them.",
+    ),
+)  # fmt: skip
 _OUTPUT = (click.option("--json", "as_json", is_flag=True, help="End with one line of JSON."),)
 
 
 def export_options(command: _Command) -> _Command:
     """Add the options that every export takes: where to, how it is proved, how it is served."""
-    for option in reversed((*_PLACE, *_PROOF, *_GRAPH, *SERVING_OPTIONS, *_OUTPUT)):
+    for option in reversed((*_PLACE, *_PROOF, *_GRAPH, *_PRECISION, *SERVING_OPTIONS, *_OUTPUT)):
         command = option(command)
     return command
 

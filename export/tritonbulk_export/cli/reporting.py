@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tritonbulk_export.spec import BatchProof, Exported, OutputParity
+from tritonbulk_export.spec import BatchProof, Exported, OutputParity, PrecisionReport
 
 
 def lines(exported: Exported) -> Iterator[str]:
@@ -24,6 +24,8 @@ def lines(exported: Exported) -> Iterator[str]:
         )
     for waiver in exported.parity.waivers:
         yield f"waived          {waiver.name} ({waiver.reason}): {waiver.measured}"
+    if (report := exported.precision) is not None:
+        yield f"precision       {_precision(report)}"
     yield f"batch           {_batch(exported.batch)}"
     for note in exported.notes:
         yield f"note            {note}"
@@ -42,6 +44,16 @@ def _numbers(figures: OutputParity) -> str:
     if figures.top1_flips:
         said += f", {figures.top1_flips:,} rows have another largest score"
     return said
+
+
+def _precision(report: PrecisionReport) -> str:
+    before = {name: figures.max_abs for name, figures in report.before.outputs.items()}
+    differences = ", ".join(f"{name} {largest:.1e}" for name, largest in before.items())
+    said = (
+        f"{report.precision}: {report.bytes_before:,} → {report.bytes_after:,} bytes; in fp32 the "
+        f"largest differences are {differences}"
+    )
+    return said if report.is_verified else f"{said}; UNVERIFIED: its rounding was emulated on a CPU"
 
 
 def _batch(proof: BatchProof) -> str:

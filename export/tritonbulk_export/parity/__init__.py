@@ -5,8 +5,8 @@ both models, `nulls` tries NaN, `record` is what the contract keeps. What is all
 `limits`.
 """
 
-from tritonbulk_export.parity.compare import compare, gathered
+from tritonbulk_export.parity.compare import compare, fitting, gathered
 from tritonbulk_export.parity.nulls import proved_nulls
 from tritonbulk_export.parity.record import stored
 
-__all__ = ["compare", "gathered", "proved_nulls", "stored"]
+__all__ = ["compare", "fitting", "gathered", "proved_nulls", "stored"]

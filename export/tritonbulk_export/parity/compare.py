@@ -98,7 +98,7 @@ class _Comparison:
         tensors = gathered(batch, self._source.inputs)
         wide = self._source.predict(gathered(batch, self._wide)) if self._wide else None
         expected = self._source.predict(tensors)
-        for name, found in session.run(_fitting(tensors, session)).items():
+        for name, found in session.run(fitting(tensors, session)).items():
             reference = reference_of(name, found, expected)
             if name not in self.figures:
                 self._begin(name, reference)
@@ -244,7 +244,7 @@ def _decided(
     return np.broadcast_to(decided.reshape(-1, *[1] * (found.ndim - 1)), found.shape)
 
 
-def _fitting(tensors: Tensors, session: Session) -> Tensors:
+def fitting(tensors: Tensors, session: Session) -> Tensors:
     """Return ``tensors`` in the graph's own types: float16 where its inputs are."""
     kinds = {port.name: port.datatype for port in session.inputs}
     return {

@@ -6,13 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tritonbulk_export.spec import OutputParity, Parity
+from tritonbulk_export.spec import OutputParity, Parity, PrecisionReport
 
 _COSINE_NOISE = 1e-12
 """What float64 sums alone make of a cosine of 1."""
 
 
-def stored(parity: Parity) -> Mapping[str, Any]:
+def stored(parity: Parity, precision: PrecisionReport | None = None) -> Mapping[str, Any]:
     """Return the figures as the contract keeps them: bounds, rounded up to one digit.
 
     The last bits of a float32 sum depend on the processor; a bound of one digit does not, so that
@@ -22,6 +22,9 @@ def stored(parity: Parity) -> Mapping[str, Any]:
         "rows": parity.rows,
         "outputs": {name: _figures(figures) for name, figures in parity.outputs.items()},
     }
+    if precision is not None:
+        record["precision"] = precision.precision
+        record["is_verified"] = precision.is_verified
     if parity.ranking is not None:
         record["ranking"] = {
             "metric": parity.ranking.metric,
