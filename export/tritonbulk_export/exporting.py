@@ -63,7 +63,7 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
             serving=target.serving,
             overrides=overrides,
             tensors=gathered(proved.golden.to_batches()[0], proved.inputs),
-            labels=source.labels,
+            labels=proved.labels,
         ),
         target.repository,
         now=datetime.now(UTC),

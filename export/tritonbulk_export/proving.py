@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from tritonbulk.contract import InputTensor, OutputTensor, datatype
 from tritonbulk.errors import InputError, OptionError
-from tritonbulk_export.config import default_max_batch_size
+from tritonbulk_export.config import default_max_batch_size, derive_batch_size
 from tritonbulk_export.golden import golden_rows
 from tritonbulk_export.graph import model_files, repair, with_output_shapes
 from tritonbulk_export.limits import LIMITS
@@ -48,6 +48,7 @@ class Proved:
         batch: the proof of the batch.
         parity: the comparison with the source model.
         precision: what the change of precision cost and gained; None for float32.
+        labels: of the outputs that have classes.
         notes: sentences for people: what was repaired.
     """
 
@@ -59,6 +60,7 @@ class Proved:
     batch: BatchProof
     parity: Parity
     precision: PrecisionReport | None
+    labels: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...]
 
 
@@ -103,9 +105,13 @@ class _Case:
         session = open_session(graph)
 
         def sizes(shapes: RowShapes) -> tuple[int, ...]:
-            usual = default_max_batch_size((*self.source.inputs, *_outputs(session, shapes)))
-            asked = self.target.max_batch_size
-            return (usual,) if asked is None else (min(usual, asked), asked)
+            tensors = (*self.source.inputs, *_outputs(session, shapes))
+            largest = self.target.max_batch_size
+            if largest is None:
+                largest = derive_batch_size(tensors, self.target.serving).rows
+            # A client sends what fits its limit of bytes, or what it was told to.
+            sent = self.target.serving.batch_rows or default_max_batch_size(tensors)
+            return min(sent, largest), largest
 
         return prove_batch(graph, self.source.inputs, fitting(self.tensors, session), sizes)
 
@@ -128,6 +134,7 @@ class _Case:
                 labels=target.labels,
             ),
             precision=None,
+            labels=self.source.labels,
             notes=(),
         )
 

@@ -12,9 +12,12 @@ from tritonbulk_export.spec import Answers, SourceModel, Target, Tensors
 def with_plain_names(source: SourceModel, target: Target) -> tuple[SourceModel, list[str]]:
     """Return ``source`` with names that Triton and people can use, and without unwanted outputs."""
     graph = dropped(source.graph, target.drop_outputs) if target.drop_outputs else source.graph
+    left = {port.name for port in graph.graph.output}
+    labels = {name: given for name, given in source.labels.items() if name in left}
+    source = replace(source, graph=graph, labels=labels)
     names = plain_names(graph.graph)
     if not names:
-        return replace(source, graph=graph), []
+        return source, []
     originals = {new: old for old, new in names.items()}
 
     def predict(tensors: Tensors) -> Answers:
@@ -27,6 +30,6 @@ def with_plain_names(source: SourceModel, target: Target) -> tuple[SourceModel, 
         graph=renamed(graph, names),
         inputs=tuple(replace(t, name=names.get(t.name, t.name)) for t in source.inputs),
         predict=predict,
-        labels={names.get(n, n): labels for n, labels in source.labels.items()},
+        labels={names.get(n, n): given for n, given in labels.items()},
     )
     return plain, [f"tensor {old!r} is named {new!r}" for old, new in names.items()]
