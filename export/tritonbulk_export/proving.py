@@ -105,7 +105,8 @@ class _Case:
         session = open_session(graph)
 
         def sizes(shapes: RowShapes) -> tuple[int, ...]:
-            tensors = (*self.source.inputs, *_outputs(session, shapes))
+            outputs = _outputs(session, shapes)
+            tensors: tuple[InputTensor | OutputTensor, ...] = (*self.source.inputs, *outputs)
             largest = self.target.max_batch_size
             if largest is None:
                 largest = derive_batch_size(tensors, self.target.serving).rows
