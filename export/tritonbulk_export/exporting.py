@@ -23,7 +23,8 @@ from tritonbulk_export.golden import golden_file
 from tritonbulk_export.overrides import read_overrides
 from tritonbulk_export.parity import gathered, stored
 from tritonbulk_export.proving import prove
-from tritonbulk_export.publish import Content, check_name, publish
+from tritonbulk_export.publish import Content, check_name
+from tritonbulk_export.releasing import release
 from tritonbulk_export.serving import BatchSize, check_batch_size
 from tritonbulk_export.spec import Exported, SourceModel, Target
 from tritonbulk_export.storage import files_digest
@@ -54,7 +55,7 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
     batch = derive_batch_size((*proved.inputs, *proved.outputs), target.serving)
     if target.max_batch_size is not None:
         batch = BatchSize(target.max_batch_size)
-    published = publish(
+    released = release(
         Content(
             contract=contract,
             files=proved.files,
@@ -66,9 +67,11 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
             labels=proved.labels,
         ),
         target.repository,
-        now=datetime.now(UTC),
-        staging=target.staging,
+        datetime.now(UTC),
+        target.staging,
+        target.load,
     )
+    published = released.published
     is_as_derived = published.max_batch_size == batch.rows
     return Exported(
         entry=target.repository / target.name,
@@ -80,6 +83,7 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         batch=proved.batch,
         published=published.changed,
         is_served=published.is_served,
+        golden_rows_loaded=released.golden_rows,
         notes=proved.notes,
         precision=proved.precision,
     )

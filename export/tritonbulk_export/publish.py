@@ -98,12 +98,16 @@ class Published:
         changed: False if everything was there already.
         is_served: whether the entry's configuration names that version; older content that was
             published before does not come back by itself.
+        is_new: whether the version's folder was made.
+        before: files of the entry that were replaced; empty if there was no entry.
     """
 
     version: int
     max_batch_size: int
     changed: bool
     is_served: bool = True
+    is_new: bool = False
+    before: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
 
 def check_name(name: str) -> None:
@@ -158,9 +162,10 @@ def _publish_locked(content: Content, entry: Path, now: datetime, staging: Path)
     digest = content_digest(content.contract)
     if not entry.exists() and not entry.is_symlink():
         described = _stage(content, staged, next_version(digest, now, ()))
-        _check_staged(staged)
+        check_staged(staged)
         move_folder(staged, entry)
-        return Published(served_version(described.config), described.config.max_batch_size, True)
+        rows = described.config.max_batch_size
+        return Published(served_version(described.config), rows, changed=True, is_new=True)
     check_no_links(entry)
     config, text = read_config(entry)
     versions = versions_of(entry)
@@ -170,11 +175,16 @@ def _publish_locked(content: Content, entry: Path, now: datetime, staging: Path)
     if version is None:
         version = next_version(digest, now, versions)
     described = _stage(content, staged, version)
-    _check_staged(staged)
-    if not (entry / str(version)).exists():
+    check_staged(staged)
+    is_new = not (entry / str(version)).exists()
+    before = {
+        name: (entry / name).read_bytes() for name in SNAPSHOT_FILES if (entry / name).exists()
+    }
+    if is_new:
         move_folder(staged / str(version), entry / str(version))
     _bring(staged, entry)
-    return Published(version, described.config.max_batch_size, changed=True)
+    rows = described.config.max_batch_size
+    return Published(version, rows, changed=True, is_new=is_new, before=before)
 
 
 def _stage(content: Content, staged: Path, version: int) -> Described:
@@ -225,8 +235,8 @@ def _label_file(output: str) -> str:
     return f"labels_{_PLAIN.sub('_', output)}.txt"
 
 
-def _check_staged(staged: Path) -> None:
-    """Refuse what Triton would refuse.
+def check_staged(staged: Path) -> None:
+    """Refuse an entry that Triton would refuse.
 
     Raises:
         ModelError: names every error that lint finds.
@@ -271,9 +281,10 @@ def _keep(
         if path.name != CONFIG_FILE:
             (staged / path.name).symlink_to(path)
     write_file(staged / CONFIG_FILE, new.encode())
-    _check_staged(staged)
+    check_staged(staged)
     replace_file(entry / CONFIG_FILE, new.encode(), staging)
-    return Published(version, read_config(entry)[0].max_batch_size, changed=True)
+    rows = read_config(entry)[0].max_batch_size
+    return Published(version, rows, changed=True, before={CONFIG_FILE: text.encode()})
 
 
 def _with_batch_size(config: pb.ModelConfig, text: str, batch: BatchSize) -> str:

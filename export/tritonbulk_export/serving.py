@@ -112,3 +112,18 @@ def check_batch_size(rows: int, row_bytes: int) -> None:
             f"--max-batch-size {rows:,} is above {most:,}: a request of {row_bytes:,} bytes a row "
             f"must stay below 2 GiB and {MAX_BATCH_SIZE_MAX:,} rows"
         )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadTarget:
+    """A running Triton that is told to load what was published.
+
+    Attributes:
+        endpoint: gRPC address, ``host:port``.
+        headers: metadata of every call, such as the one that opens model control; secret.
+        ca: PEM file of the authority behind the server's certificate; None: no TLS.
+    """
+
+    endpoint: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca: Path | None = None

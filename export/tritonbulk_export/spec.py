@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tritonbulk.contract import InputTensor
 from tritonbulk.errors import OptionError
-from tritonbulk_export.serving import Serving
+from tritonbulk_export.serving import LoadTarget, Serving
 
 if TYPE_CHECKING:
     import onnx
@@ -254,6 +254,7 @@ class TargetOptions(TypedDict, total=False):
     half_io: bool
     int8_preset: str
     calibration_rows: int
+    load: LoadTarget | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +282,7 @@ class Target:
         int8_preset: ``cpu`` or ``trt``: the form of static INT8.
         calibration_rows: sample rows that static INT8 is calibrated on, half of them at most;
             parity is judged on the others.
+        load: a running server that loads the version and scores its golden rows; None: none.
     """
 
     name: str
@@ -299,6 +301,7 @@ class Target:
     half_io: bool = False
     int8_preset: str = "cpu"
     calibration_rows: int = 256
+    load: LoadTarget | None = None
 
     @classmethod
     def of(cls, **options: Unpack[TargetOptions]) -> Target:
@@ -325,6 +328,8 @@ class Exported:
         precision: what the change of precision cost and gained; None for fp32.
         published: False if the very same content was there already and nothing was changed.
         is_served: False if it was there already, and the entry serves another version of it.
+        golden_rows_loaded: golden rows that a running server answered rightly; None if none was
+            asked.
         notes: of the source: sentences for people about how its graph came about.
     """
 
@@ -337,5 +342,6 @@ class Exported:
     batch: BatchProof
     published: bool
     is_served: bool
+    golden_rows_loaded: int | None = None
     notes: tuple[str, ...] = ()
     precision: PrecisionReport | None = None

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from tritonclient.grpc import model_config_pb2 as pb
 
 from tritonbulk.contract import InputTensor
-from tritonbulk_export.spec import Tensor, Tensors
+from tritonbulk_export.spec import Tensors
+from tritonbulk_export.wire import wire_bytes
 
 FOLDER = "warmup"
 REPEATS = 1
@@ -26,7 +26,7 @@ def warm_up_files(
     The version is part of the name, so that a file never changes while a configuration names it.
     """
     return {
-        _file(version, number): _row_bytes(golden[tensor.name][:1])
+        _file(version, number): wire_bytes(golden[tensor.name][:1])
         for number, tensor in enumerate(inputs)
     }
 
@@ -46,11 +46,3 @@ def set_warm_up(
 
 def _file(version: int, number: int) -> str:
     return f"{version}_{number}.bin"
-
-
-def _row_bytes(row: Tensor) -> bytes:
-    """Return a tensor as Triton takes it; texts have their length in front, 4 bytes each."""
-    if row.dtype.kind not in "OUS":
-        return np.ascontiguousarray(row).tobytes()
-    texts = [each if isinstance(each, bytes) else str(each).encode() for each in row.ravel()]
-    return b"".join(len(text).to_bytes(4, "little") + text for text in texts)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -24,12 +25,13 @@ from tritonbulk.contract import (
     OutputTensor,
     datatype,
 )
-from tritonbulk.errors import OptionError, OutputError, SinkError
+from tritonbulk.errors import ModelError, OptionError, OutputError, SinkError
 from tritonbulk_export import publish as publish_module
 from tritonbulk_export.config import from_text
 from tritonbulk_export.entry_files import SNAPSHOT_FILES
 from tritonbulk_export.publish import Content, check_name, publish
-from tritonbulk_export.serving import BatchSize
+from tritonbulk_export.rollback import retract, rollback
+from tritonbulk_export.serving import BatchSize, Serving
 from tritonbulk_export.storage import repository_lock
 
 NOW = datetime(2026, 11, 23, 7, 1, tzinfo=UTC)
@@ -298,6 +300,119 @@ def test_staging_elsewhere_on_the_file_system_works(tmp_path):
     publish(content(), tmp_path / "r", NOW, staging=tmp_path / "elsewhere")
     assert check_loadable(tmp_path / "r" / "m") == b"one"
     assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_links_in_an_entry_are_neither_followed_nor_overwritten(tmp_path):
+    repository, outside = tmp_path / "r", tmp_path / "outside"
+    publish(content(), repository, NOW)
+    outside.mkdir()
+    entry = repository / "m"
+    for name in ("config.pbtxt", "golden.parquet", "warmup"):
+        kept = entry.with_name("kept")
+        if (entry / name).exists():
+            (entry / name).rename(kept)
+        (entry / name).symlink_to(outside)
+        with pytest.raises(OutputError, match=rf"{name} is a symbolic link"):
+            publish(content(b"two"), repository, LATER)
+        (entry / name).unlink()
+        if kept.exists():
+            kept.rename(entry / name)
+    entry.rename(outside / "m")
+    entry.symlink_to(outside / "m")
+    before = files(outside)
+    with pytest.raises(OutputError, match="symbolic link"):
+        publish(content(b"two"), repository, LATER)
+    assert files(outside) == before
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / ".tritonbulk.lock").symlink_to(tmp_path / "made")
+    with pytest.raises(SinkError):
+        publish(content(), tmp_path / "r", NOW)
+    assert not (tmp_path / "made").exists()
+
+
+def test_what_triton_would_refuse_is_not_published(tmp_path):
+    for overrides in (
+        {"dynamic_batching": {"preferred_batch_size": [65]}},
+        {"instance_group": [{"kind": "KIND_CPU", "gpus": [0]}]},
+        {"parameters": {"execution_mode": "9"}},
+    ):
+        with pytest.raises(ModelError, match="nothing was published"):
+            publish(content(overrides=overrides), tmp_path / "r", NOW)
+        assert not (tmp_path / "r" / "m").exists()
+    publish(content(), tmp_path / "r", NOW)
+    before = files(tmp_path)
+    with pytest.raises(ModelError, match="C203"):
+        publish(
+            content(overrides=overrides | {"max_batch_size": 2} | _PREFERRED), tmp_path / "r", NOW
+        )
+    assert files(tmp_path) == before
+
+
+_PREFERRED = {"parameters": {}, "dynamic_batching": {"preferred_batch_size": [3]}}
+
+
+def test_serving_that_is_asked_for_changes_the_configuration_of_the_same_version(tmp_path):
+    first = publish(content(), tmp_path / "r", NOW)
+    again = publish(content(serving=Serving(instances=3)), tmp_path / "r", LATER)
+    assert (again.version, again.changed) == (first.version, True)
+    text = (tmp_path / "r" / "m" / "config.pbtxt").read_text()
+    assert "count: 3" in text
+    assert "# instance_group: 3" in text
+    snapshot = tmp_path / "r" / "m" / str(first.version) / "config.pbtxt"
+    assert "count: 1" in snapshot.read_text()
+
+
+def test_warm_up_and_labels_come_with_the_version(tmp_path):
+    more = {"tensors": {"x": np.array([[1.5], [2.5]], np.float32)}, "labels": {"y": ("no",)}}
+    done = publish(content(**more), tmp_path / "r", NOW)
+    entry = tmp_path / "r" / "m"
+    config = from_text((entry / "config.pbtxt").read_text())
+    assert [sample.batch_size for sample in config.model_warmup] == [1, 64]
+    (name,) = {sample.inputs["x"].input_data_file for sample in config.model_warmup}
+    assert (entry / "warmup" / name).read_bytes() == np.float32(1.5).tobytes()
+    assert (entry / config.output[0].label_filename).read_text() == "no\n"
+    again = publish(content(rows=32, asked=True, **more), tmp_path / "r", LATER)
+    config = from_text((entry / "config.pbtxt").read_text())
+    assert (again.version, config.max_batch_size) == (done.version, 32)
+    assert [sample.batch_size for sample in config.model_warmup] == [1, 32]
+    assert "# max_batch_size: 32: so\n" in (entry / "config.pbtxt").read_text()
+
+
+def test_rollback_serves_the_version_before_and_the_way_forward_is_open(tmp_path):
+    first = publish(content(b"one"), tmp_path / "r", NOW)
+    second = publish(content(b"two"), tmp_path / "r", LATER)
+    done = rollback(tmp_path / "r", "m")
+    assert (done.version, done.before) == (first.version, second.version)
+    assert check_loadable(tmp_path / "r" / "m") == b"one"
+    assert (tmp_path / "r" / "m" / "golden.parquet").read_bytes() == b"golden of one"
+    with pytest.raises(OutputError, match="no version below"):
+        rollback(tmp_path / "r", "m")
+    assert rollback(tmp_path / "r", "m", second.version).version == second.version
+    assert check_loadable(tmp_path / "r" / "m") == b"two"
+    with pytest.raises(OutputError, match="no version 7"):
+        rollback(tmp_path / "r", "m", 7)
+
+
+def test_rollback_refuses_a_version_whose_model_was_changed(tmp_path):
+    first = publish(content(b"one"), tmp_path / "r", NOW)
+    publish(content(b"two"), tmp_path / "r", LATER)
+    (tmp_path / "r" / "m" / str(first.version) / "model.onnx").write_bytes(onnx_file(b"three"))
+    with pytest.raises(OutputError, match="no version below"):
+        rollback(tmp_path / "r", "m")
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_what_is_taken_back_was_never_there(tmp_path, before):
+    if before:
+        publish(content(b"one"), tmp_path / "r", NOW)
+    was = files(tmp_path / "r") if before else {}
+    tensors = {"x": np.array([[1.5]], np.float32)}
+    done = publish(content(b"two", tensors=tensors), tmp_path / "r", LATER)
+    retract(tmp_path / "r", "m", done)
+    assert files(tmp_path / "r") == was
 
 
 def test_an_entry_that_is_not_ours_is_not_overwritten(tmp_path):

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tritonbulk_export.cli.loading import LOAD_OPTIONS, fold_loading
 from tritonbulk_export.cli.serving import SERVING_OPTIONS, fold_serving
 from tritonbulk_export.limits import CHECKS, LIMITS, waivers
 from tritonbulk_export.spec import DEFAULT_REPOSITORY, Tolerance
@@ -94,7 +95,8 @@ _OUTPUT = (click.option("--json", "as_json", is_flag=True, help="End with one li
 
 def export_options(command: _Command) -> _Command:
     """Add the options that every export takes: where to, how it is proved, how it is served."""
-    for option in reversed((*_PLACE, *_PROOF, *_GRAPH, *_PRECISION, *SERVING_OPTIONS, *_OUTPUT)):
+    groups = (_PLACE, _PROOF, _GRAPH, _PRECISION, SERVING_OPTIONS, LOAD_OPTIONS, _OUTPUT)
+    for option in reversed([option for group in groups for option in group]):
         command = option(command)
     return command
 
@@ -105,6 +107,7 @@ def library_options(values: dict[str, Any]) -> dict[str, Any]:
     left["tolerance"] = _tolerance(left.pop("atol"), left.pop("rtol"))
     left["waivers"] = waivers(left["waivers"])
     fold_serving(left)
+    fold_loading(left)
     return left
 
 

@@ -15,6 +15,8 @@ def lines(exported: Exported) -> Iterator[str]:
     yield f"entry           {exported.entry} ({state})"
     yield f"version         {exported.version}"
     yield f"max_batch_size  {exported.max_batch_size} ({exported.max_batch_size_reason})"
+    if exported.golden_rows_loaded is not None:
+        yield f"loaded          {exported.golden_rows_loaded} golden rows answered as stored"
     for name, figures in exported.parity.outputs.items():
         yield f"parity          {name}: {exported.parity.rows:,} rows, {_numbers(figures)}"
     if (ranking := exported.parity.ranking) is not None:
