@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -33,11 +34,12 @@ def make_pipeline(
     model: ServedModel,
     plan: Plan,
     write: Callable[[Segment, pa.RecordBatch, Predictions], Callable[[], object]],
-    confirm: Callable[[], Awaitable[None]],
+    confirm: Callable[[frozenset[int]], Awaitable[frozenset[int]]],
+    leaving: threading.Event | None = None,
 ) -> Pipeline:
     """Return the pipeline that scores ``segments`` of ``source`` by ``plan``.
 
-    ``write`` and ``confirm`` are as in `Pipeline`.
+    ``write``, ``confirm`` and ``leaving`` are as in `Pipeline`.
     """
 
     def name_rows(segment: Segment, batch: Batch) -> str:
@@ -62,6 +64,7 @@ def make_pipeline(
         row_bytes_out=prediction_row_bytes(plan.outputs),
         confirm=confirm,
         write=write,
+        leaving=leaving or threading.Event(),
     )
 
 

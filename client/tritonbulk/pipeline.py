@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -27,11 +28,13 @@ class Pipeline:
         names: their column names.
         batch_rows: rows a request.
         row_bytes_out: bytes in memory of one row of predictions.
-        confirm: raises if the servers no longer serve the model that was planned for; awaited
-            after a segment's last answer, before its part is committed.
+        confirm: given who answered for a segment (positions of endpoints), returns those that do
+            not vouch for it, whose segment is scored anew; raises if one serves another model than
+            was planned for. Awaited after a segment's last answer, before its part is committed.
         write: makes the part of one complete segment, and returns what commits it; called in a
             thread, one call at a time. What it returns is called in threads of their own, several
             at a time, since a store may take its time.
+        leaving: set once nobody waits for segments and commits any more.
     """
 
     segments: Iterator[tuple[Segment, pa.RecordBatch]]
@@ -43,8 +46,9 @@ class Pipeline:
     names: tuple[str, ...]
     batch_rows: int
     row_bytes_out: int
-    confirm: Callable[[], Awaitable[None]]
+    confirm: Callable[[frozenset[int]], Awaitable[frozenset[int]]]
     write: Callable[[Segment, pa.RecordBatch, Predictions], Callable[[], object]]
+    leaving: threading.Event = field(default_factory=threading.Event)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,9 @@ READY_GRACE_S = 5.0
 CONFIRM_PAUSE_S = 0.5
 """Pause before servers that do not answer are asked again what they serve."""
 
+CONFIRM_S = 10.0
+"""How long they are asked while there are others, which can score the rows anew."""
+
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
@@ -157,46 +160,55 @@ async def connect(
 
 def confirmation(
     endpoints: Sequence[Endpoint], model: ServedModel, max_outage_s: float
-) -> Callable[[], Awaitable[None]]:
-    """Return what raises if the servers no longer serve the model that was planned for.
+) -> Callable[[frozenset[int]], Awaitable[frozenset[int]]]:
+    """Return what asks those who answered whether they still serve the model that was planned for.
 
-    At least one must say that it does, and none anything else; where none answers they are asked
-    again until ``max_outage_s`` seconds have passed.
+    The returned function takes positions of ``endpoints`` and returns those that did not answer
+    this within `CONFIRM_S` seconds. Where there are no others it goes on asking until
+    ``max_outage_s`` seconds have passed.
 
-    The returned function raises:
+    It raises:
         ModelError: a server serves it no longer, or in another form; no retry.
         OutageError: no server answers; a retry helps once one does.
     """
 
-    async def confirm() -> None:
-        try:
-            async with asyncio.timeout(max_outage_s):
-                while not await _is_confirmed(endpoints, model):
-                    await asyncio.sleep(CONFIRM_PAUSE_S)
-        except TimeoutError:
-            raise OutageError(
-                f"no server has confirmed within {max_outage_s:g} s that it still serves model "
-                f"{model.name!r} as it did; check the servers, then run again"
-            ) from None
+    async def confirm(answered: frozenset[int]) -> frozenset[int]:
+        clock = asyncio.get_running_loop().time
+        began_s, silent = clock(), answered
+        while silent := await _silent(endpoints, silent, model):
+            waited_s = clock() - began_s
+            if len(silent) < len(endpoints) and waited_s >= min(CONFIRM_S, max_outage_s):
+                return silent
+            if waited_s >= max_outage_s:
+                raise OutageError(
+                    f"no server has confirmed within {max_outage_s:g} s that it still serves model "
+                    f"{model.name!r} as it did; check the servers, then run again"
+                )
+            await asyncio.sleep(CONFIRM_PAUSE_S)
+        return frozenset()
 
     return confirm
 
 
-async def _is_confirmed(endpoints: Sequence[Endpoint], model: ServedModel) -> bool:
-    """Return whether a server says that it serves the model as planned; False if none answers.
+async def _silent(
+    endpoints: Sequence[Endpoint], asked: frozenset[int], model: ServedModel
+) -> frozenset[int]:
+    """Return those that do not answer whether they serve the model as planned.
 
     Raises:
         ModelError: one says that it does not; a retry does not help.
     """
-    asked = [each.config_digest(model.name, model.version) for each in endpoints]
-    said = await asyncio.gather(*asked)
-    for endpoint, digest in zip(endpoints, said, strict=True):
+    positions = sorted(asked)
+    said = await asyncio.gather(
+        *(endpoints[at].config_digest(model.name, model.version) for at in positions)
+    )
+    for at, digest in zip(positions, said, strict=True):
         if digest not in (None, model.config_digest):
             raise ModelError(
-                f"{endpoint.address} has another model {model.name!r} than when the run began, "
-                "under the same version; give it a version of its own, then run again"
+                f"{endpoints[at].address} has another model {model.name!r} than when the run "
+                "began, under the same version; give it a version of its own, then run again"
             )
-    return any(digest is not None for digest in said)
+    return frozenset(at for at, digest in zip(positions, said, strict=True) if digest is None)
 
 
 async def read_statistics(

@@ -58,8 +58,8 @@ def run(options, *, model=None, transport=None, store=None, say=print, stop=None
     before = len(job.parts)
     segments = missing_segments(inputs, job, plan, options.segment_rows, options.limit_rows)
 
-    async def confirm():
-        pass
+    async def confirm(_):
+        return frozenset()
 
     pipeline = make_pipeline(
         inputs.source, segments, model, plan, part_writer(job, plan.keep), confirm

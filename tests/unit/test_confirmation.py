@@ -27,8 +27,10 @@ class Server:
         return self.digests.pop(0) if len(self.digests) > 1 else self.digests[0]
 
 
-def confirm(*servers, max_outage_s=5.0):
-    asyncio.run(confirmation(servers, MODEL, max_outage_s)())
+def confirm(*servers, max_outage_s=5.0, answered=None):
+    everyone = frozenset(range(len(servers)))
+    asked = everyone if answered is None else frozenset(answered)
+    return asyncio.run(confirmation(servers, MODEL, max_outage_s)(asked))
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +38,14 @@ def short_pauses(monkeypatch):
     monkeypatch.setattr(session, "CONFIRM_PAUSE_S", 0.001)
 
 
-def test_one_server_that_says_yes_is_enough():
-    confirm(Server("sha256:1"), Server(None))
+def test_whoever_answered_has_to_vouch_for_it(monkeypatch):
+    monkeypatch.setattr(session, "CONFIRM_S", 0.05)
+    assert confirm(Server("sha256:1"), Server("sha256:1")) == set()
+    silent = Server(None)
+    assert confirm(Server("sha256:1"), silent) == {1}
+    assert silent.asked > 1
+    assert confirm(Server("sha256:1"), Server(None), answered=[0]) == set()
+    assert confirm(Server("sha256:1"), Server(None, None, "sha256:1")) == set()
 
 
 def test_one_server_that_says_otherwise_stops_the_run():

@@ -1,6 +1,8 @@
 """The driver over a scripted server: every row once, in order, whatever happens on the way."""
 
 import asyncio
+import itertools
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -46,6 +48,8 @@ class Run:
         self.batch_rows = batch_rows
         self.open_seen = []  # segments in memory whenever one is written
         self.confirmed = 0
+        self.answered = []
+        self.began = lambda: None
 
     def segments(self):
         for begin in range(0, self.rows, self.segment_rows):
@@ -63,8 +67,10 @@ class Run:
 
         return commit
 
-    async def confirm(self):
+    async def confirm(self, answered):
         self.confirmed += 1
+        self.answered.append(answered)
+        return frozenset()
 
     def drive(
         self,
@@ -92,8 +98,11 @@ class Run:
         bounds = Limits(**{"max_outage_s": 60.0, "failed_rows_max": 10, **limits})
         observe = lambda ok, failed: self.progress.append(ok + failed)  # noqa: E731
 
+        self.pipeline = pipeline
+
         async def driven():
             self.loop = asyncio.get_running_loop()
+            self.beating = self.began()
             window = FixedWindow(in_flight)
             return await drive(
                 pipeline, bounds, window, transports, observe, watch, stop, stop_grace_s, note
@@ -283,15 +292,60 @@ def test_a_sink_that_fails_stops_the_run_with_its_own_error():
 def test_a_model_that_is_no_longer_the_same_is_not_committed():
     run = Run()
 
-    async def confirm():
+    async def confirm(_):
         run.confirmed += 1
         if run.confirmed > 3:
             raise ModelError("another model under the same version")
+        return frozenset()
 
     run.confirm = confirm
     with pytest.raises(ModelError, match="another model"):
         run.drive(ScriptedTransport(double))
     assert len(run.parts) <= 3
+
+
+def test_segments_that_a_silent_server_answered_for_are_scored_anew():
+    """The first server dies once it has answered; its answers were another model's."""
+    run, stale = Run(), ScriptedTransport(lambda tensors: {"y": tensors["x"] * 7})
+    asked = []
+
+    async def confirm(answered):
+        asked.append(answered)
+        # From its first question on it is dead, to requests as well.
+        stale._faults[:] = [Failure(14, "UNAVAILABLE", "gone")] * 1000
+        return answered & {0}
+
+    run.confirm = confirm
+    done = run.drive(stale, ScriptedTransport(double))
+    values = {at: columns[0] for at, columns in run.parts.items()}
+    assert values == {
+        at: [2.0 * row for row in range(at * 100, at * 100 + 100)] for at in range(10)
+    }
+    assert any(0 in answered for answered in asked)
+    assert asked.count(frozenset({1})) == 10
+    assert (done.rows_ok, done.rows_failed) == (1000, 0)
+
+
+def test_a_thread_that_reads_on_is_told_when_nobody_waits_and_the_loop_lives_meanwhile():
+    run, stop = Run(), asyncio.Event()
+    segments, beats = run.segments, []
+
+    def skipping():
+        yield from itertools.islice(segments(), 3)
+        run.loop.call_soon_threadsafe(stop.set)
+        assert run.pipeline.leaving.wait(30), "it is not told"
+        time.sleep(0.2)
+
+    async def beat():
+        while True:
+            beats.append(time.monotonic())
+            await asyncio.sleep(0.01)
+
+    run.segments, run.began = skipping, lambda: asyncio.ensure_future(beat())
+    done = run.drive(ScriptedTransport(double), stop=stop, stop_grace_s=60.0)
+    assert done.stopped
+    assert len(run.parts) == 3
+    assert max(b - a for a, b in itertools.pairwise(beats)) < 0.15, "the loop stood still"
 
 
 def test_a_run_that_is_asked_to_stop_finishes_what_it_has_read():
@@ -318,10 +372,11 @@ def test_a_run_that_is_asked_to_stop_finishes_what_it_has_read():
 def test_a_stop_that_comes_after_the_last_segment_was_read_changes_nothing():
     run, stop = Run(rows=300), asyncio.Event()
 
-    async def confirm():
+    async def confirm(_):
         while run.read < 3 or not run.exhausted:
             await asyncio.sleep(0.001)
         stop.set()
+        return frozenset()
 
     segments = run.segments
 
@@ -338,7 +393,7 @@ def test_a_stop_that_comes_after_the_last_segment_was_read_changes_nothing():
 def test_a_run_that_is_asked_to_stop_drops_what_is_not_done_in_time():
     run, stop = Run(), asyncio.Event()
 
-    async def confirm():
+    async def confirm(_):
         stop.set()
         await asyncio.sleep(3600)
 

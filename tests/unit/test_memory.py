@@ -63,8 +63,8 @@ source = open_source(options.inputs)
 model = ServedModel("m", "1", 1024, inputs, outputs, None)
 plan = make_plan(options, model, source.schema, None, source.name)
 rows = segment_rows_auto(source.row_bytes(plan.columns) + prediction_row_bytes(outputs))
-async def confirm():
-    pass
+async def confirm(_):
+    return frozenset()
 write = part_writer(scratch_job(out), plan.keep)
 pipeline = make_pipeline(source, source.read(rows, plan.columns), model, plan, write, confirm)
 done = asyncio.run(

@@ -54,6 +54,8 @@ class Limits:
         rows_max: rows in flight, over all endpoints.
         bytes_max: bytes of tensors in flight, over all endpoints.
         segments_bytes_max: bytes of segments in memory, but one segment always.
+        rows_before: rows that earlier runs of the job have settled.
+        rows_failed_before: of these, rows that failed; they count.
     """
 
     max_outage_s: float
@@ -62,6 +64,8 @@ class Limits:
     bytes_max: int = IN_FLIGHT_BYTES_MAX
     failed_fraction_max: float = 0.0
     segments_bytes_max: int = SEGMENTS_BYTES_MAX
+    rows_before: int = 0
+    rows_failed_before: int = 0
 
 
 def failed_rows_max(fraction: float, rows: int) -> int:

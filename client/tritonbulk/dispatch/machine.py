@@ -176,6 +176,11 @@ class Dispatch:
         self.rows_failed += 1
         return [FailRows(request.batch, failure), *self._check_failures(failure)]
 
+    def take_back(self, rows_ok: int, rows_failed: int) -> None:
+        """Forget rows that were settled; their batches are added once more."""
+        self.rows_ok -= rows_ok
+        self.rows_failed -= rows_failed
+
     def _admits(self, request: _Request) -> bool:
         if not self._in_flight:
             return True  # a request above the bounds goes alone rather than never
@@ -224,15 +229,16 @@ class Dispatch:
         )
 
     def _check_failures(self, failure: Failure) -> list[Action]:
-        settled = self.rows_ok + self.rows_failed
-        share = int(self._limits.failed_fraction_max * settled)
-        allowed = max(self._limits.failed_rows_max, share)
-        if self.rows_failed <= allowed:
+        limits = self._limits
+        failed = self.rows_failed + limits.rows_failed_before
+        settled = self.rows_ok + self.rows_failed + limits.rows_before
+        allowed = max(limits.failed_rows_max, int(limits.failed_fraction_max * settled))
+        if failed <= allowed:
             return []
         return [
             Abort(
                 FailureLimitError(
-                    f"{self.rows_failed} rows failed, and --max-failed-fraction allows "
+                    f"{failed} rows failed, and --max-failed-fraction allows "
                     f"{allowed} (last: {failure.status}: {failure.text}); "
                     "look at model and data, or raise the limit"
                 )

@@ -35,6 +35,7 @@ from tritonbulk.driver.messages import (
     OpenSegment,
     Read,
     StopAsked,
+    Unconfirmed,
     Written,
 )
 from tritonbulk.events import Outcome, RequestEnded, RowsFailed, RunEvent
@@ -136,7 +137,7 @@ class _Driver:
         self._messages.put_nowait(StopAsked(self._clock() + grace_s))
 
     async def run(self) -> Driven:
-        with self._reader, self._writer, self._committers:
+        try:
             while not (self._exhausted and not self._open):
                 if self._stop_s is not None and self._clock() >= self._stop_s:
                     await self._drop()
@@ -148,6 +149,8 @@ class _Driver:
                 message = await self._next_message()
                 if message is not None:
                     self._handle(message)
+        finally:
+            await self._leave()
         done = self._dispatch
         return Driven(
             done.rows_ok,
@@ -168,6 +171,12 @@ class _Driver:
         for work in self._works:
             work.cancel()
         await asyncio.gather(*self._works, return_exceptions=True)
+
+    async def _leave(self) -> None:
+        """Wait for the threads, which end early what nobody waits for; the loop goes on."""
+        self._pipeline.leaving.set()
+        for threads in (self._reader, self._writer, self._committers):
+            await asyncio.to_thread(threads.shutdown)
 
     def _may_read(self) -> bool:
         if self._reading or self._exhausted:
@@ -202,16 +211,22 @@ class _Driver:
                 batch = send.batch
                 with self._stages.busy("decode"):
                     self._open[batch.segment].predictions.put(batch.row_begin, answers)
+                self._open[batch.segment].endpoints.add(send.endpoint)
                 reply.release()
                 self._dispatch.succeeded(send.request_id, self._clock())
                 self._tell("ok", send, seconds)
                 self._settle(batch.segment)
             case Failed(send, failure, seconds):
                 actions = self._dispatch.failed(send.request_id, failure, self._clock())
+                if any(isinstance(each, FailRows) for each in actions):
+                    # Its word against these rows will stand in the output.
+                    self._open[send.batch.segment].endpoints.add(send.endpoint)
                 self._tell(outcome(failure), send, seconds)
                 self._carry_out(actions)
             case Written(segment_index):
                 del self._open[segment_index]
+            case Unconfirmed(segment_index):
+                self._score_again(self._open[segment_index])
 
     def _tell(self, outcome: Outcome, send: Send, seconds: float) -> None:
         """Tell whoever counts that an attempt ended, and how endpoints are treated since."""
@@ -230,11 +245,22 @@ class _Driver:
         if not segment.rows:
             self._settle(segment.index)
             return
+        self._queue(segment, rows)
+
+    def _queue(self, segment: Segment, rows: pa.RecordBatch) -> None:
         fed_bytes = rows.select(self._pipeline.fed).nbytes // segment.rows
         self._dispatch.add(
             plan_batches(segment, self._pipeline.batch_rows),
             fed_bytes + self._pipeline.row_bytes_out,
         )
+
+    def _score_again(self, open_: OpenSegment) -> None:
+        """Ask for a segment's predictions anew, because nobody vouches for those that came."""
+        segment, failed = open_.segment, open_.predictions.rows_failed
+        self._dispatch.take_back(segment.rows - failed, failed)
+        open_.predictions = Predictions(segment.rows, self._pipeline.outputs, self._pipeline.names)
+        open_.endpoints.clear()
+        self._queue(segment, open_.encodable.rows)
 
     def _carry_out(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -286,7 +312,8 @@ class _Driver:
 
         loop = asyncio.get_running_loop()
         commit = await loop.run_in_executor(self._writer, write)
-        await self._pipeline.confirm()
+        if await self._pipeline.confirm(frozenset(done.endpoints)):
+            return Unconfirmed(done.segment.index)
         self._stages.committed(await loop.run_in_executor(self._committers, timed_commit))
         return Written(done.segment.index)
 

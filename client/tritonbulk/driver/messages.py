@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -45,20 +45,28 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """Who answered for a segment no longer says which model did."""
+
+    segment: int
+
+
+@dataclass(frozen=True, slots=True)
 class StopAsked:
     """The run is to end by then."""
 
     by_s: float
 
 
-Message = Read | Answered | Failed | Written | StopAsked
+Message = Read | Answered | Failed | Written | Unconfirmed | StopAsked
 
 
 @dataclass(slots=True)
 class OpenSegment:
-    """A segment in memory."""
+    """A segment in memory; ``endpoints`` are those whose answers it holds."""
 
     segment: Segment
     encodable: EncodableRows
     predictions: Predictions
     size_bytes: int
+    endpoints: set[int] = field(default_factory=set)
