@@ -9,13 +9,14 @@ from dataclasses import replace
 import pyarrow as pa
 
 from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
-from tritonbulk.contract import prediction_row_bytes
+from tritonbulk.contract import prediction_row_bytes, row_bytes
 from tritonbulk.dispatch import (
     FixedWindow,
     GoodputWindow,
     Limits,
     Window,
     failed_rows_max,
+    fill_rows,
     segment_rows_auto,
 )
 from tritonbulk.dispatch.limits import WINDOW_START_PER_ENDPOINT, window_max
@@ -61,6 +62,9 @@ def make_pipeline(
         outputs=plan.outputs,
         names=plan.names,
         batch_rows=plan.batch_rows,
+        fill_rows=fill_rows(
+            model.max_batch_size, max(row_bytes(plan.inputs), row_bytes(plan.outputs))
+        ),
         row_bytes_out=prediction_row_bytes(plan.outputs),
         confirm=confirm,
         write=write,
@@ -78,11 +82,12 @@ def make_limits(options: ScoreOptions, rows: int | None) -> Limits:
 
     Where only reading tells how many rows there are, the share of failed rows is of those so far.
     """
-    fraction = options.failed_fraction_max
+    fraction = options.failed_fraction_max if options.on_error == "keep" else 0.0
     limits = Limits(
-        options.max_outage_s,
+        options.outage_s,
         failed_rows_max(fraction, rows or 0),
         failed_fraction_max=fraction if rows is None else 0.0,
+        attempt_s_max=options.request_timeout_s,
     )
     if options.memory_bytes is None:
         return limits

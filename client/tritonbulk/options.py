@@ -36,6 +36,12 @@ INSTANCES_MAX = 1_000
 MAX_OUTAGE_S = 900.0
 """Default of ``--max-outage``: how long a run goes on without any server answering."""
 
+REQUEST_TIMEOUT_S = 300.0
+"""Default of ``--request-timeout``: a request that takes longer is taken for lost."""
+
+REQUEST_TIMEOUT_S_MAX = 86_400.0
+"""Most seconds that ``--request-timeout`` takes."""
+
 STOP_GRACE_S = 20.0
 """Default of ``--stop-grace``; process managers commonly kill after 30 s."""
 
@@ -51,6 +57,9 @@ SINGLE_FILE_FORMATS = (".csv", ".jsonl", ".parquet")
 
 OutFormat = Literal["parquet", "arrow"]
 """File formats of parts by the names that ``--out-format`` takes; also their extensions."""
+
+OnError = Literal["keep", "fail"]
+"""What to do about a failed row, by the names that ``--on-error`` takes."""
 
 Vectors = Literal["list", "binary"]
 """Columns of vectors by the names that ``--vectors`` takes: fixed-size lists, or their bytes."""
@@ -98,7 +107,10 @@ class ScoreOptions:
         in_flight_max: requests in flight, over all endpoints; None finds the width while running.
         profile: a measured choice that pins ``batch_rows``, ``in_flight_max`` and ``instances``
             where they are None, and may not contradict them.
-        max_outage_s: seconds without any server answering after which the run gives up.
+        max_outage_s: seconds without a row scored by any server after which the run gives up; 0:
+            never.
+        request_timeout_s: seconds that one request may take, however long others take.
+        on_error: "keep" lets a failed row stand in the output with its error, "fail" stops the run.
         limit_rows: take on only the first so many rows, before ``where``; None takes on all.
         failed_fraction_max: share of all rows (0…1) that may fail before the run stops; ten rows
             may in any case, unless it is 0.
@@ -142,6 +154,8 @@ class ScoreOptions:
     in_flight_max: int | None = None
     profile: Profile | None = None
     max_outage_s: float = MAX_OUTAGE_S
+    request_timeout_s: float = REQUEST_TIMEOUT_S
+    on_error: OnError = "keep"
     limit_rows: int | None = None
     failed_fraction_max: float = 0.01
     instances: int | None = None
@@ -192,6 +206,11 @@ class ScoreOptions:
             raise OptionError(
                 f"--max-failed-fraction is {self.failed_fraction_max}; give a share from 0 to 1"
             )
+        if not 0.1 <= self.request_timeout_s <= REQUEST_TIMEOUT_S_MAX:
+            raise OptionError(
+                f"--request-timeout is {self.request_timeout_s}; give seconds from 0.1 to "
+                f"{REQUEST_TIMEOUT_S_MAX:.0f}"
+            )
         self._check_names()
         self._check_output()
         self._check_profile()
@@ -214,6 +233,7 @@ class ScoreOptions:
             ("--format", self.input_format or "parquet", get_args(Format)),
             ("--out-format", self.out_format, get_args(OutFormat)),
             ("--vectors", self.vectors, get_args(Vectors)),
+            ("--on-error", self.on_error, get_args(OnError)),
             ("--transport", self.transport, get_args(TransportName)),
         ):
             if given not in known:
@@ -234,6 +254,11 @@ class ScoreOptions:
                 f"--single-file {self.single_file} lies in --out {self.out}, whose readers would "
                 "see every row twice; give another place"
             )
+
+    @property
+    def outage_s(self) -> float:
+        """Seconds without a row scored after which the run gives up; infinite for never."""
+        return self.max_outage_s or math.inf
 
     @property
     def batch_rows_pinned(self) -> int | None:

@@ -1,10 +1,12 @@
-"""The pipeline of a run: what to drive, and what became of it; values for the driver."""
+"""The pipeline of a run: what to drive, who cares for its endpoints, and what became of it."""
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
@@ -12,6 +14,9 @@ from tritonbulk.bottleneck import StageSeconds
 from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
 from tritonbulk.contract import OutputTensor
 from tritonbulk.segments import Batch, Segment
+
+if TYPE_CHECKING:
+    from tritonbulk.transport import Transport
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,7 @@ class Pipeline:
         outputs: the output tensors.
         names: their column names.
         batch_rows: rows a request.
+        fill_rows: rows that fill a batch of the server, so that it executes nothing else with them.
         row_bytes_out: bytes in memory of one row of predictions.
         confirm: given who answered for a segment (positions of endpoints), returns those that do
             not vouch for it, whose segment is scored anew; raises if one serves another model than
@@ -45,10 +51,69 @@ class Pipeline:
     outputs: tuple[OutputTensor, ...]
     names: tuple[str, ...]
     batch_rows: int
+    fill_rows: int
     row_bytes_out: int
     confirm: Callable[[frozenset[int]], Awaitable[frozenset[int]]]
     write: Callable[[Segment, pa.RecordBatch, Predictions], Callable[[], object]]
     leaving: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """There is one more endpoint; it takes the next index."""
+
+    transport: Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """An endpoint is there no longer."""
+
+    index: int
+
+
+class Care(Protocol):
+    """What can be found out and done about the endpoints of a run, by index."""
+
+    async def heal(self, index: int, *, is_sick: bool) -> None:
+        """Do what can be done about an endpoint that failed, before it is asked again.
+
+        Args:
+            index: of the endpoint.
+            is_sick: the process of its model is known to have died.
+
+        Raises:
+            TritonbulkError: it is ours, and cannot be mended; ends the run.
+        """
+        ...
+
+    async def check(self, index: int) -> None:
+        """Return if an endpoint has the model ready that was planned for.
+
+        Raises:
+            AttemptFailedError: it does not answer, or is not ready; it may be later.
+            ModelError: it is ready and serves another model, or none of that name; ends the run.
+        """
+        ...
+
+    def changes(self) -> AsyncIterator[Joined | Left]:
+        """Yield how the endpoints change while the run lasts."""
+        ...
+
+
+class NoCare:
+    """A `Care` for endpoints that stay what they are."""
+
+    async def heal(self, index: int, *, is_sick: bool) -> None:
+        """See `Care.heal`."""
+
+    async def check(self, index: int) -> None:
+        """See `Care.check`."""
+
+    async def changes(self) -> AsyncIterator[Joined | Left]:
+        """See `Care.changes`."""
+        await asyncio.Event().wait()
+        yield Left(-1)  # never: what yields makes an iterator
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from tritonbulk.assembly import (
     make_carriage,
@@ -20,6 +21,7 @@ from tritonbulk.clocks import Stopwatch
 from tritonbulk.driver import drive
 from tritonbulk.errors import SinkError, StoppedError
 from tritonbulk.events import RunEvent
+from tritonbulk.fleet import Fleet
 from tritonbulk.job.commit import OpenJob, look, open_job
 from tritonbulk.job.manifest import Manifest
 from tritonbulk.job.protocol import StandingJob, check_start
@@ -51,7 +53,14 @@ from tritonbulk.session import (
     serve,
 )
 from tritonbulk.source import open_source
-from tritonbulk.transport import Endpoint, ServedModel, open_transports
+from tritonbulk.transport import (
+    Carriage,
+    Endpoint,
+    ServedModel,
+    Transport,
+    open_transport,
+    open_transports,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,29 +189,36 @@ class _Run:
         rows = self._rows_expected()
         _tell_profile(options, self.observer)
         self.observer.begin(rows)
-        pipeline = make_pipeline(
-            source,
-            missing_segments(self.inputs, self.job, plan, segment_rows, options.limit_rows),
-            self.model,
-            plan,
-            part_writer(self.job, plan.keep),
-            confirmation(self.endpoints, self.model, options.max_outage_s),
-        )
         carriage = make_carriage(options, plan, self.servers)
         counted = await read_statistics(self.endpoints, self.model)
-        async with open_transports(
-            carriage, self.endpoints, self.servers.shared_memory, self.observer.say
-        ) as transports:
+        async with (
+            open_transports(
+                carriage, self.endpoints, self.servers.shared_memory, self.observer.say
+            ) as transports,
+            contextlib.AsyncExitStack() as stack,
+        ):
+            fleet = self._fleet(carriage, stack)
+            pipeline = make_pipeline(
+                source,
+                missing_segments(self.inputs, self.job, plan, segment_rows, options.limit_rows),
+                self.model,
+                plan,
+                part_writer(self.job, plan.keep),
+                confirmation(lambda: fleet.endpoints, self.model, options.outage_s),
+            )
             driven = await drive(
                 pipeline,
                 make_limits(options, rows),
                 make_window(options, plan.request_bytes, len(self.endpoints)),
                 transports,
                 self.observer.advance,
-                self.servers.watch,
+                # A server of ours that can be mended need not end the run.
+                self.servers.watch if self.servers.heal is None else lambda: None,
                 self.stop,
                 options.stop_grace_s,
                 self.observer.note,
+                fleet,
+                self.observer.say,
             )
             transport = names_of(transports)
         if driven.stopped:
@@ -225,6 +241,23 @@ class _Run:
         except SinkError as error:
             self.observer.say(f"the job is finished, but figures of this run are not kept: {error}")
         return result
+
+    def _fleet(self, carriage: Carriage, stack: contextlib.AsyncExitStack) -> Fleet:
+        def open_one(
+            endpoint: Endpoint, stack: contextlib.AsyncExitStack
+        ) -> Coroutine[Any, Any, Transport]:
+            access = self.servers.shared_memory
+            return open_transport(carriage, endpoint, access, self.observer.say, stack)
+
+        return Fleet(
+            self.servers.addresses,
+            self.endpoints,
+            self.model,
+            self.servers.connect,
+            open_one,
+            self.servers.heal,
+            stack,
+        )
 
     def _rows_expected(self) -> int | None:
         """Return how many rows will be scored, None where only reading tells."""

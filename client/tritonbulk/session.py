@@ -6,19 +6,45 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
 
 from tritonclient.grpc import service_pb2
 
 from tritonbulk.access import PLAIN, Access
 from tritonbulk.contract import Contract
 from tritonbulk.driver import settle_some
-from tritonbulk.errors import ContractError, InputError, ModelError, OutageError, UsageError
+from tritonbulk.errors import (
+    ContractError,
+    InputError,
+    ModelError,
+    OutageError,
+    ServerGoneError,
+    UsageError,
+)
+from tritonbulk.fleet import Healer
 from tritonbulk.options import DEFAULT_REPOSITORY, ScoreOptions
 from tritonbulk.risks import risks
-from tritonbulk.transport import Endpoint, ServedModel, SharedMemoryAccess
+from tritonbulk.transport import (
+    AttemptFailedError,
+    Endpoint,
+    ServedModel,
+    SharedMemoryAccess,
+    Target,
+    resolve,
+)
+
+if TYPE_CHECKING:
+    from tritonbulk.server.embedded import EmbeddedTriton
 
 READY_GRACE_S = 5.0
 """How long the other servers may take once one is ready."""
+
+RESOLVE_PAUSE_S = 0.5
+"""Pause before names that cannot be resolved are tried again."""
+
+RELOAD_TIMEOUT_S = 120.0
+"""How long the embedded server may take to load a model again."""
 
 CONFIRM_PAUSE_S = 0.5
 """Pause before servers that do not answer are asked again what they serve."""
@@ -50,6 +76,7 @@ class Servers:
         addresses: of the endpoints.
         access: how they are reached.
         watch: raises if an embedded server can no longer serve.
+        heal: mends an embedded server; None with servers that are not ours.
         shared_memory: how memory is shared with them; None if it must not, or cannot.
         embedded: the embedded server, if it is one of ours; else None.
     """
@@ -59,6 +86,11 @@ class Servers:
     watch: Callable[[], None]
     shared_memory: SharedMemoryAccess | None = None
     embedded: Embedded | None = None
+    heal: Healer | None = None
+
+    def connect(self, target: Target) -> Endpoint:
+        """Return a new connection to one server."""
+        return Endpoint(target, self.access)
 
 
 @contextlib.asynccontextmanager
@@ -98,7 +130,41 @@ async def serve(options: ScoreOptions, say: Callable[[str], None]) -> AsyncItera
             server.shared_memory_prefix, server.admin_headers, is_abandoned=lambda _: False
         )
         embedded = Embedded(server.pid, server.metrics, server.admin_headers)
-        yield Servers((server.grpc,), PLAIN, server.check, access, embedded)
+        heal = partial(_heal_embedded, server, options.model, say)
+        yield Servers((server.grpc,), PLAIN, server.check, access, embedded, heal)
+
+
+async def _heal_embedded(
+    server: EmbeddedTriton,
+    model: str,
+    say: Callable[[str], None],
+    endpoint: Endpoint,
+    is_sick: bool,
+) -> None:
+    """Mend the embedded server if it, or a process of it, died; see `Care.heal`.
+
+    The model is loaded again, which takes half as long as a new start, or else it is started again.
+
+    Raises:
+        StartError: it does not start any more.
+    """
+    if not server.has_ended:
+        try:
+            await asyncio.to_thread(server.check)
+        except ServerGoneError:
+            is_sick = True
+        if not is_sick:
+            return
+        say(f"a process that runs {model} died; loading the model again")
+        question = service_pb2.RepositoryModelLoadRequest(model_name=model)
+        with contextlib.suppress(AttemptFailedError):
+            await endpoint.ask(
+                "RepositoryModelLoad", question, server.admin_headers, RELOAD_TIMEOUT_S
+            )
+            await asyncio.to_thread(server.check)
+            return
+    say("the embedded Triton server died; starting it again")
+    await asyncio.to_thread(server.restart)
 
 
 @contextlib.contextmanager
@@ -132,11 +198,11 @@ async def connect(
     """
     async with contextlib.AsyncExitStack() as stack:
         endpoints = [
-            await stack.enter_async_context(Endpoint(address, servers.access))
-            for address in servers.addresses
+            await stack.enter_async_context(servers.connect(target))
+            for target in await _targets(servers.addresses, options.outage_s, say)
         ]
         waits = [
-            each.wait_ready(options.model, options.model_version, options.max_outage_s, say)
+            each.wait_ready(options.model, options.model_version, options.outage_s, say)
             for each in endpoints
         ]
         problems = await settle_some(waits, READY_GRACE_S)
@@ -158,13 +224,37 @@ async def connect(
         yield endpoints, described[0]
 
 
+async def _targets(
+    addresses: Sequence[str], max_outage_s: float, say: Callable[[str], None]
+) -> list[Target]:
+    """Return the servers that the endpoints stand for, as soon as there is one.
+
+    Raises:
+        OutageError: no name can be resolved in time; a retry helps once one can.
+    """
+    waited_s = 0.0
+    while True:
+        found = [target for each in addresses for target in await resolve(each)]
+        if found:
+            return found
+        names = ", ".join(addresses)
+        if waited_s >= max_outage_s:
+            raise OutageError(
+                f"{names} could not be resolved within {waited_s:g} s; check the name"
+            )
+        if not waited_s:
+            say(f"waiting for {names} to be resolved")
+        await asyncio.sleep(RESOLVE_PAUSE_S)
+        waited_s += RESOLVE_PAUSE_S
+
+
 def confirmation(
-    endpoints: Sequence[Endpoint], model: ServedModel, max_outage_s: float
+    endpoints: Callable[[], Sequence[Endpoint]], model: ServedModel, max_outage_s: float
 ) -> Callable[[frozenset[int]], Awaitable[frozenset[int]]]:
     """Return what asks those who answered whether they still serve the model that was planned for.
 
-    The returned function takes positions of ``endpoints`` and returns those that did not answer
-    this within `CONFIRM_S` seconds. Where there are no others it goes on asking until
+    The returned function takes positions of what ``endpoints`` returns, and returns those that did
+    not answer this within `CONFIRM_S` seconds. Where there are no others it goes on asking until
     ``max_outage_s`` seconds have passed.
 
     It raises:
@@ -175,9 +265,9 @@ def confirmation(
     async def confirm(answered: frozenset[int]) -> frozenset[int]:
         clock = asyncio.get_running_loop().time
         began_s, silent = clock(), answered
-        while silent := await _silent(endpoints, silent, model):
+        while silent := await _silent(endpoints(), silent, model):
             waited_s = clock() - began_s
-            if len(silent) < len(endpoints) and waited_s >= min(CONFIRM_S, max_outage_s):
+            if len(silent) < len(endpoints()) and waited_s >= min(CONFIRM_S, max_outage_s):
                 return silent
             if waited_s >= max_outage_s:
                 raise OutageError(
@@ -196,7 +286,8 @@ async def _silent(
     """Return those that do not answer whether they serve the model as planned.
 
     Raises:
-        ModelError: one says that it does not; a retry does not help.
+        ModelError: it says that it does not; a retry does not help.
+        OutageError: it does not answer.
     """
     positions = sorted(asked)
     said = await asyncio.gather(

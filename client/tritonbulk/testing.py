@@ -33,7 +33,7 @@ class ScriptedTransport:
     """A transport whose model is a function, and whose first answers may be failures.
 
     Args:
-        model: input tensors by name → output tensors by name.
+        model: input tensors by name → output tensors by name, or the `Failure` of this request.
         faults: what happens to the first attempts, in the order in which they arrive: a `Failure`
             is what they fail with, None lets the model answer. Later attempts are answered.
         delay_s: seconds that every answer takes.
@@ -48,7 +48,7 @@ class ScriptedTransport:
 
     def __init__(
         self,
-        model: Callable[[Tensors], Tensors],
+        model: Callable[[Tensors], Tensors | Failure],
         faults: Sequence[Failure | None] = (),
         delay_s: float = 0.0,
         address: str = "scripted:8001",
@@ -83,7 +83,10 @@ class ScriptedTransport:
             self._in_flight -= 1
         if fault is not None:
             raise AttemptFailedError(fault)
-        return Reply(encode_answer(message.model_version, self._model(decode_tensors(message))))
+        answer = self._model(decode_tensors(message))
+        if isinstance(answer, Failure):
+            raise AttemptFailedError(answer)
+        return Reply(encode_answer(message.model_version, answer))
 
 
 class StoreFault(enum.Enum):

@@ -1,19 +1,28 @@
 """Whatever servers answer, in whatever order: every row is settled once, within the limits."""
 
+import math
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tritonbulk.dispatch import Abort, Dispatch, FailRows, Failure, FixedWindow, Limits, Send
+from tests.faults.simulated import CLOSED, DOWN, FULL, LATE, RAISED, REFUSED, SICK, WRONG, rows_of
+from tritonbulk.dispatch import (
+    Abort,
+    Dispatch,
+    FailRows,
+    FixedWindow,
+    Limits,
+    Probe,
+    Send,
+)
 from tritonbulk.segments import Batch
 
-QUEUE_FULL = Failure(14, "UNAVAILABLE", "Exceeds maximum queue size")
-GONE = Failure(14, "UNAVAILABLE", "failed to connect to all addresses")
 ROW_BYTES = 10
-BAD_ROWS = Failure(13, "INTERNAL", "RuntimeError: a poisonous row")
+STEPS_MAX = 20_000
 
 
 def limits(rows_max=100, bytes_max=10**9):
-    return Limits(900.0, 10**9, rows_max, bytes_max)
+    return Limits(math.inf, 10**9, rows_max, bytes_max)
 
 
 class Servers:
@@ -32,35 +41,32 @@ class Servers:
     def carry_out(self, actions):
         for action in actions:
             match action:
-                case Send(request_id, batch, endpoint):
-                    assert request_id not in self.in_flight
-                    self.in_flight[request_id] = (batch, endpoint)
+                case Send() | Probe():
+                    assert action.request_id not in self.in_flight
+                    self.in_flight[action.request_id] = action
                 case FailRows(batch, _):
                     self.failed += rows_of(batch)
                     self.settled += rows_of(batch)
                 case Abort(error):
                     raise error
-        assert len(self.in_flight) <= self.window.limit
-        rows = sum(batch.rows for batch, _ in self.in_flight.values())
-        assert rows <= self.bounds.rows_max or len(self.in_flight) == 1
-        assert rows * ROW_BYTES <= self.bounds.bytes_max or len(self.in_flight) == 1
+        sent = [each.batch.rows for each in self.in_flight.values() if isinstance(each, Send)]
+        assert len(sent) <= self.window.limit + 1, "one may go alone beside them"
+        assert sum(sent) <= self.bounds.rows_max or len(sent) <= 2
+        assert sum(sent) * ROW_BYTES <= self.bounds.bytes_max or len(sent) <= 2
 
-    def answer(self, request_id, refusal=None):
-        batch, _ = self.in_flight.pop(request_id)
-        if refusal is not None:
-            self.carry_out(self.dispatch.failed(request_id, refusal, self.now))
-        elif self.poisonous.intersection(rows_of(batch)):
-            self.carry_out(self.dispatch.failed(request_id, BAD_ROWS, self.now))
+    def answer(self, request_id, failure=None):
+        action = self.in_flight.pop(request_id)
+        rows = rows_of(action.batch) if isinstance(action, Send) else []
+        if failure is None and self.poisonous.intersection(rows):
+            failure = RAISED
+        if failure is not None:
+            self.carry_out(self.dispatch.failed(request_id, failure, self.now))
         else:
-            self.dispatch.succeeded(request_id, self.now)
-            self.settled += rows_of(batch)
+            self.settled += rows
+            self.carry_out(self.dispatch.succeeded(request_id, self.now))
 
 
-def rows_of(batch):
-    return [(batch.segment, row) for row in range(batch.row_begin, batch.row_begin + batch.rows)]
-
-
-@settings(max_examples=200)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.integers(1, 60), min_size=1, max_size=8),
     st.integers(1, 5),
@@ -68,27 +74,36 @@ def rows_of(batch):
     st.integers(200, 1500),
     st.integers(1, 3),
     st.sets(st.integers(0, 59), max_size=4),
+    st.lists(
+        st.sampled_from([FULL, DOWN, CLOSED, SICK, LATE, RAISED, REFUSED, WRONG]), max_size=60
+    ),
     st.randoms(use_true_random=False),
 )
 def test_every_row_is_settled_once(
-    sizes, requests_max, rows_max, bytes_max, endpoints, poison, random
+    sizes, requests_max, rows_max, bytes_max, endpoints, poison, failures, random
 ):
     bounds, window = limits(rows_max, bytes_max), FixedWindow(requests_max)
-    dispatch = Dispatch(bounds, window, endpoints)
+    dispatch = Dispatch(bounds, window, [f"s{index}:1" for index in range(endpoints)], 16)
     poisonous = {(index, row) for index, size in enumerate(sizes) for row in poison if row < size}
+    poisonous -= {(0, 0)}  # something must be scored, or nobody can be judged
     servers = Servers(dispatch, bounds, window, poisonous)
     dispatch.add([Batch(index, 0, size) for index, size in enumerate(sizes)], ROW_BYTES)
-    refusals_left = 30
-    while not dispatch.idle:
+    for _ in range(STEPS_MAX):
+        if dispatch.idle:
+            break
         servers.carry_out(dispatch.step(servers.now))
-        if servers.in_flight:
-            refusal = random.choice([QUEUE_FULL, GONE, None, None, None, None])
-            refusals_left -= refusal is not None
+        if servers.in_flight and random.random() < 0.9:
             request_id = random.choice(sorted(servers.in_flight))
-            servers.answer(request_id, refusal if refusals_left > 0 else None)
+            # Three alike in a row may convict; strangers to the rows do not come so often.
+            failure = failures.pop() if failures and random.random() < 0.3 else None
+            servers.now += 0.01
+            servers.answer(request_id, failure)
+        elif dispatch.wake_s is not None:
+            servers.now = max(servers.now, dispatch.wake_s)
         else:
-            assert dispatch.wake_s is not None, "nothing is in flight and nothing will happen"
-            servers.now = dispatch.wake_s
+            assert servers.in_flight or dispatch.idle, "nothing is in flight, nothing will happen"
+    else:
+        raise AssertionError("the run does not end")
     everything = [(index, row) for index, size in enumerate(sizes) for row in range(size)]
     assert sorted(servers.settled) == everything
     assert sorted(servers.failed) == sorted(poisonous)
@@ -96,6 +111,7 @@ def test_every_row_is_settled_once(
     assert dispatch.rows_failed == len(poisonous)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 60), min_size=1, max_size=30),
     st.integers(1, 5),
@@ -105,24 +121,27 @@ def test_every_row_is_settled_once(
 def test_an_endpoint_that_never_answers_takes_no_row_with_it(sizes, requests_max, endpoints, data):
     dead = data.draw(st.integers(0, endpoints - 1))
     bounds, window = limits(), FixedWindow(requests_max)
-    dispatch = Dispatch(bounds, window, endpoints)
+    dispatch = Dispatch(bounds, window, [f"s{index}:1" for index in range(endpoints)])
     servers = Servers(dispatch, bounds, window)
     dispatch.add([Batch(index, 0, size) for index, size in enumerate(sizes)], ROW_BYTES)
     lost = 0
-    while not dispatch.idle:
+    for _ in range(STEPS_MAX):
+        if dispatch.idle:
+            break
         servers.carry_out(dispatch.step(servers.now))
         request_id = data.draw(st.sampled_from(sorted(servers.in_flight)))
-        is_lost = servers.in_flight[request_id][1] == dead
-        lost += is_lost
+        action = servers.in_flight[request_id]
+        lost += isinstance(action, Send) and action.endpoint == dead
         servers.now += 0.01
-        servers.answer(request_id, GONE if is_lost else None)
+        servers.answer(request_id, DOWN if action.endpoint == dead else None)
     assert dispatch.rows_ok == sum(sizes)
-    assert lost <= requests_max * (1 + servers.now / 0.1)
+    assert lost <= requests_max, "what was in flight when it went; then it is only asked"
 
 
 @given(st.lists(st.integers(1, 50), min_size=2, max_size=12), st.integers(2, 4))
 def test_requests_go_to_the_endpoint_with_the_fewest_rows(sizes, endpoints):
-    dispatch = Dispatch(limits(rows_max=10**6), FixedWindow(99), endpoints)
+    names = [f"s{index}:1" for index in range(endpoints)]
+    dispatch = Dispatch(limits(rows_max=10**6), FixedWindow(99), names)
     dispatch.add([Batch(index, 0, size) for index, size in enumerate(sizes)], ROW_BYTES)
     at = [0] * endpoints
     for action in dispatch.step(0.0):
@@ -133,15 +152,16 @@ def test_requests_go_to_the_endpoint_with_the_fewest_rows(sizes, endpoints):
 
 @given(st.integers(1, 12))
 def test_a_request_waits_longer_after_each_refusal_up_to_a_limit(failures):
-    dispatch = Dispatch(limits(), FixedWindow(4), 1)
+    dispatch = Dispatch(limits(), FixedWindow(4), ["a:1"])
     dispatch.add([Batch(0, 0, 5)], ROW_BYTES)
     now, waits = 0.0, []
     for _ in range(failures):
-        (send,) = dispatch.step(now)
-        assert dispatch.failed(send.request_id, QUEUE_FULL, now) == []
-        waits.append(round(dispatch.wake_s - now, 6))
-        assert dispatch.step(now) == []
-        now = dispatch.wake_s
+        refused_s = now
+        while not (sent := dispatch.step(now)):
+            now = dispatch.wake_s
+        if now > refused_s:
+            waits.append(round(now - refused_s, 6))
+        assert dispatch.failed(sent[0].request_id, FULL, now) == []
     assert waits == sorted(waits)
-    assert waits[0] == 0.05
-    assert max(waits) <= 1.0
+    assert waits[:1] in ([], [0.05])
+    assert max(waits, default=0.0) <= 1.0

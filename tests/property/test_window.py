@@ -140,6 +140,28 @@ def test_whatever_happens_it_stays_within_its_bounds(start, limit_max, events):
         assert 1 <= window.limit <= limit_max
 
 
+@settings(max_examples=200)
+@given(st.integers(2, LIMIT_MAX), st.integers(5, 300), st.floats(0.001, 0.5))
+def test_a_storm_of_refusals_is_forgotten_within_some_round_trips(width, refusals, wait_s):
+    window, now = GoodputWindow(width, LIMIT_MAX), 0.0
+    for _ in range(refusals):
+        now += 3 * wait_s
+        window.refused(window.limit, wait_s, now)
+    answers = 0
+    while window.limit < int(0.7 * width):
+        now += wait_s / window.limit
+        window.answered(ROWS, window.limit, now)
+        answers += 1
+        assert answers <= 10 + 8 * width, "four round trips of the whole width"
+
+
+def test_a_queue_that_became_shorter_is_not_tried_again_and_again():
+    short = BatchingServer(a_s=0.005, b_s=20e-6, queue_max=4)
+    window = GoodputWindow(64, LIMIT_MAX)
+    rate, refusals = short.run(window, 120)
+    assert refusals <= 0.01 * rate * 120 / ROWS
+
+
 def test_a_fixed_window_never_moves():
     window = FixedWindow(7)
     window.answered(5, 7, 1.0)

@@ -30,7 +30,7 @@ class Server:
 def confirm(*servers, max_outage_s=5.0, answered=None):
     everyone = frozenset(range(len(servers)))
     asked = everyone if answered is None else frozenset(answered)
-    return asyncio.run(confirmation(servers, MODEL, max_outage_s)(asked))
+    return asyncio.run(confirmation(lambda: servers, MODEL, max_outage_s)(asked))
 
 
 @pytest.fixture(autouse=True)

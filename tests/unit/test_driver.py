@@ -15,6 +15,7 @@ from tritonbulk.driver import drive
 from tritonbulk.errors import (
     AnswerError,
     DataError,
+    FailureLimitError,
     ModelError,
     OutageError,
     ServerGoneError,
@@ -91,6 +92,7 @@ class Run:
             outputs=(Y,),
             names=("y",),
             batch_rows=self.batch_rows,
+            fill_rows=16,
             row_bytes_out=4,
             confirm=self.confirm,
             write=self.write,
@@ -241,15 +243,37 @@ def test_a_segment_that_a_filter_emptied_is_written_without_a_request():
         (lambda t: {"y": t["x"].reshape(-1)}, "came with shape"),
     ],
 )
-def test_a_wrong_answer_stops_the_run_and_is_not_written(answer, message):
-    def turned(tensors):
-        return answer(tensors) if tensors["x"][0] >= 200 else double(tensors)
+def test_wrong_answers_are_never_written(answer, message):
+    def for_some(tensors):
+        return answer(tensors) if (tensors["x"] >= 990).any() else double(tensors)
 
     run = Run()
-    with pytest.raises(AnswerError, match=message):
-        run.drive(ScriptedTransport(turned), in_flight=1)
-    assert set(run.parts) <= {0, 1}, "segments before the wrong answer may be there"
-    assert all(None not in part[0] for part in run.parts.values())
+    done = run.drive(ScriptedTransport(for_some), in_flight=1)
+    assert (done.rows_ok, done.rows_failed) == (990, 10), "these rows alone are to blame"
+    assert run.column() == [2.0 * row if row < 990 else None for row in range(1000)]
+    assert message in run.column(2)[990]
+
+    def for_most(tensors):
+        return answer(tensors) if (tensors["x"] >= 200).any() else double(tensors)
+
+    run = Run()
+    with pytest.raises(FailureLimitError, match=message):
+        run.drive(ScriptedTransport(for_most), in_flight=1)
+    assert set(run.parts) <= {0, 1}, "segments before the wrong answers may be there"
+
+    calls = 0
+
+    def from_then_on(tensors):
+        nonlocal calls
+        calls += 1
+        return answer(tensors) if calls > 20 else double(tensors)
+
+    for first in (20, 0):
+        calls = 20 - first
+        run = Run()
+        with pytest.raises(AnswerError, match=message):
+            run.drive(ScriptedTransport(from_then_on), in_flight=1)
+        assert all(None not in part[0] for part in run.parts.values())
 
 
 def test_another_version_of_the_model_is_a_wrong_answer():

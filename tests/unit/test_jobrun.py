@@ -402,10 +402,14 @@ def test_what_others_named_or_said_is_no_formula_in_csv(program, tmp_path):
     x = np.arange(4, dtype=np.float32)
     table = pa.table({"x": x, "=1+1": ["=2+2", "b", "c", "d"]})
     pq.write_table(table, tmp_path / "rows.parquet")
-    said = [Failure(3, "INVALID_ARGUMENT", "=HYPERLINK()") for _ in range(4)]
+
+    def refuse_two(given):
+        refusal = Failure(3, "INVALID_ARGUMENT", "=HYPERLINK()")
+        return refusal if (given["x"] < 2).any() else {"y": given["x"]}
+
     out = tmp_path / "out"
     options = asked(tmp_path / "rows.parquet", out=out, batch_rows=1, failed_fraction_max=1)
-    program.run(options, transport=ScriptedTransport(lambda given: {"y": given["x"]}, said[:2]))
+    program.run(options, transport=ScriptedTransport(refuse_two))
     listed = look(LocalStore(out)).listed
     project(LocalStore(out), listed, tmp_path / "guarded.csv")
     project(LocalStore(out), listed, tmp_path / "plain.csv", csv_guard=False)

@@ -244,7 +244,7 @@ class Runner:
                         self.model,
                         plan,
                         _nothing if no_write else write,
-                        confirmation(self.endpoints, self.model, options.max_outage_s),
+                        confirmation(lambda: self.endpoints, self.model, options.outage_s),
                     ),
                     make_limits(options, None),
                     make_window(options, plan.request_bytes, len(self.endpoints)),

@@ -29,8 +29,10 @@ from tritonbulk.cli.stopping import run_stoppable
 from tritonbulk.errors import StoppedError
 from tritonbulk.options import (
     MAX_OUTAGE_S,
+    REQUEST_TIMEOUT_S,
     SEGMENT_ROWS,
     STOP_GRACE_S,
+    OnError,
     OutFormat,
     ScoreOptions,
     Vectors,
@@ -144,7 +146,22 @@ from tritonbulk.scoring import Observer, run_score
     default=MAX_OUTAGE_S,
     show_default=True,
     metavar="SECONDS",
-    help="Give up after so long without any server answering.",
+    help="Give up after so long without a row scored by any server; 0: never.",
+)
+@click.option(
+    "--request-timeout",
+    type=float,
+    default=REQUEST_TIMEOUT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="No request may take longer; one that takes far longer than others is given up before.",
+)
+@click.option(
+    "--on-error",
+    type=click.Choice(get_args(OnError)),
+    default="keep",
+    show_default=True,
+    help="A failed row stands in the output with its error, or stops the run.",
 )
 @click.option(
     "--max-failed-fraction",
@@ -177,6 +194,8 @@ def command(**given: Any) -> int:
         in_flight_max=given["max_in_flight"],
         profile=None if given["profile"] is None else read_profile(given["profile"]),
         max_outage_s=given["max_outage"],
+        request_timeout_s=given["request_timeout"],
+        on_error=given["on_error"],
         failed_fraction_max=given["max_failed_fraction"],
         fresh=not given["resume"],
         only_new=given["only_new"],

@@ -6,7 +6,7 @@ tritonclient's per-request objects: they copy every payload several times.
 
 from tritonbulk.codec.predictions import Predictions, prediction_field
 from tritonbulk.codec.request import EncodableRows, RawTensor, Request, RequestEncoder
-from tritonbulk.codec.response import Answer, Reply, ResponseDecoder
+from tritonbulk.codec.response import Answer, Reply, ResponseDecoder, head
 
 __all__ = [
     "Answer",
@@ -17,5 +17,6 @@ __all__ = [
     "Request",
     "RequestEncoder",
     "ResponseDecoder",
+    "head",
     "prediction_field",
 ]

@@ -34,6 +34,14 @@ class Texts:
 Answer = Tensor | Texts
 
 
+def head(answer: Answer, rows: int) -> Answer:
+    """Return the first rows of an answer."""
+    if isinstance(answer, Texts):
+        count = rows * math.prod(answer.shape[1:])
+        return Texts((rows, *answer.shape[1:]), answer.values.slice(0, count))
+    return answer[:rows]
+
+
 def _nothing() -> None:
     pass
 

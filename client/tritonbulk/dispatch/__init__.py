@@ -1,19 +1,24 @@
 """Dispatch: which request is sent when and where, and what becomes of it when it fails. Pure.
 
-``machine`` holds all state of a run and turns events into actions; ``policy`` says what an answer
-of a server means; ``window`` how many requests may be in flight; ``limits`` derives the bounds that
-do not move. No clock, no I/O: time comes in with the events.
+``machine`` turns events into ``actions`` and owns what follows: ``requests`` has each request in
+one place, ``endpoints`` chooses where it goes, a ``breaker`` each says whether they are used,
+``isolation`` finds the row that is to blame, ``window`` says how many requests may be in flight,
+``deadlines`` how long one may take, ``quota`` how often it is sent again. ``policy`` says what an
+answer of a server means, ``endings`` how a run ends that cannot go on, ``limits`` has the bounds
+that do not move. No clock, no I/O: time comes in with the events.
 """
 
+from tritonbulk.dispatch.actions import Abort, Action, FailRows, Probe, Send
 from tritonbulk.dispatch.limits import (
     Limits,
     batch_rows_auto,
     failed_rows_max,
+    fill_rows,
     may_open,
     segment_rows_auto,
 )
-from tritonbulk.dispatch.machine import Abort, Action, Dispatch, FailRows, Send
-from tritonbulk.dispatch.policy import Failure, Verdict, judge, outcome, refusal
+from tritonbulk.dispatch.machine import Dispatch
+from tritonbulk.dispatch.policy import Failure, Meaning, fatal, meaning, outcome, refusal
 from tritonbulk.dispatch.window import FixedWindow, GoodputWindow, Window
 
 __all__ = [
@@ -25,13 +30,16 @@ __all__ = [
     "FixedWindow",
     "GoodputWindow",
     "Limits",
+    "Meaning",
+    "Probe",
     "Send",
-    "Verdict",
     "Window",
     "batch_rows_auto",
     "failed_rows_max",
-    "judge",
+    "fatal",
+    "fill_rows",
     "may_open",
+    "meaning",
     "outcome",
     "refusal",
     "segment_rows_auto",

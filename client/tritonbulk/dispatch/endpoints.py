@@ -1,66 +1,211 @@
-"""Which endpoint a request goes to: the one with the fewest rows in flight among those that are up.
+"""The endpoints of a run: which are used, and which of them a request goes to.
 
-An endpoint whose attempt fails for a reason of its own is left alone for a while, longer each time
-(exponential backoff), and is up again with its first answer.
+A request goes where it is done soonest: to the endpoint with the fewest rows to its measured speed,
+so that a slow one gets less, and none gets nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
 
-DOWN_S_MIN = 0.1
-DOWN_S_MAX = 5.0
-"""The first rest of an endpoint lasts the minimum, each next one twice as long, at most this."""
+from tritonbulk.dispatch.breaker import Breaker
+from tritonbulk.dispatch.policy import Meaning
+from tritonbulk.dispatch.requests import Request
+from tritonbulk.events import EndpointChanged
+
+SPEED_SHARE = 0.2
+"""Weight of the latest request in an endpoint's measured speed."""
 
 
-@dataclass(slots=True)
-class _Endpoint:
-    rows: int = 0
-    rows_sent: int = 0
-    up_s: float = 0.0
-    failures: int = 0
+class Endpoint:
+    """What is known of one endpoint.
+
+    Attributes:
+        name: its address, for people.
+        breaker: whether it is used.
+        rows: rows in flight there.
+        requests: requests in flight there, controls included.
+        vouched_s: when a control last passed there; negative infinity if none has since it was last
+            taken out.
+        is_probed: whether a control is under way there.
+        is_trial: nothing is known against it, and nothing for it: it gets one request at a time.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.breaker = Breaker()
+        self.rows = 0
+        self.requests = 0
+        self.vouched_s = -math.inf
+        self.is_probed = False
+        self.is_trial = False
+        self._rows_sent = 0
+        self._speed = 0.0
+
+    def sent(self, request: Request) -> None:
+        """Take note of a request."""
+        self.rows += request.rows_sent
+        self.requests += 1
+        self._rows_sent += request.rows_sent
+        request.rows_ahead = self.rows
+
+    def landed(self, request: Request) -> None:
+        """Take note that it is no longer in flight."""
+        self.rows -= request.rows_sent
+        self.requests -= 1
+
+    def answered(self, request: Request, now_s: float) -> None:
+        """Take note of an answer that was kept, and of how fast it came."""
+        self.breaker.answered()
+        self.is_trial = False
+        seconds = now_s - request.sent_s
+        if seconds > 0:
+            # By Little's law: the rows that were there when it was sent were done meanwhile.
+            speed = request.rows_ahead / seconds
+            self._speed += SPEED_SHARE * (speed - self._speed) if self._speed else speed
+
+    def wait(self, rows: int, speed_unknown: float) -> tuple[float, int]:
+        """Return how long so many more rows would take there, and what breaks ties."""
+        return (self.rows + rows) / (self._speed or speed_unknown), self._rows_sent
+
+    @property
+    def speed(self) -> float:
+        """Rows a second, 0 until measured."""
+        return self._speed
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it gets requests, but for pauses."""
+        return self.breaker.state == "up"
 
 
 class Endpoints:
-    """The endpoints of a run, by index.
+    """The endpoints of a run, by index; none is ever renumbered.
 
     Args:
-        count: how many there are, at least 1.
+        names: their addresses.
     """
 
-    def __init__(self, count: int) -> None:
-        self._all = [_Endpoint() for _ in range(count)]
+    def __init__(self, names: Sequence[str]) -> None:
+        self._all = [Endpoint(name) for name in names]
+        self._changes: list[EndpointChanged] = []
+        self.out: set[int] = set()
+        """Indexes of those that get no requests, but may again."""
 
-    def choose(self, now_s: float) -> int | None:
-        """Return the endpoint to send to; None if all rest."""
-        up = [index for index, each in enumerate(self._all) if each.up_s <= now_s]
-        if not up:
-            return None
-        # Rows sent so far break ties, so that idle endpoints take turns.
-        return min(up, key=lambda index: (self._all[index].rows, self._all[index].rows_sent))
+    def __getitem__(self, index: int) -> Endpoint:
+        """Return one of them."""
+        return self._all[index]
+
+    def add(self, name: str) -> int:
+        """Take on one more and return its index; it is asked first whether it can be used."""
+        index = len(self._all)
+        self._all.append(Endpoint(name))
+        self.out.add(index)
+        breaker = self._all[index].breaker
+        breaker.state, breaker.reason = "resting", "it is new"
+        self._tell(index)
+        return index
+
+    def choose(self, rows: int, now_s: float, but: int | None = None) -> int | None:
+        """Return the endpoint to send so many rows to; None if none can take them now.
+
+        Args:
+            rows: of the request.
+            now_s: the time.
+            but: one that must not be chosen.
+        """
+        best, best_wait = None, (math.inf, 0)
+        fastest = max((each.speed for each in self._all), default=0.0) or 1.0
+        for index, each in enumerate(self._all):
+            if each.is_trial and each.requests:
+                continue
+            if each.is_up and index != but and each.breaker.next_s <= now_s:
+                wait = each.wait(rows, fastest)
+                if wait < best_wait:
+                    best, best_wait = index, wait
+        return best
+
+    def idlest(self) -> int | None:
+        """Return the one with the fewest requests of those that are up; None if none is."""
+        up = [index for index, each in enumerate(self._all) if each.is_up]
+        return min(up, key=lambda index: self._all[index].requests, default=None)
+
+    def due(self, now_s: float) -> list[int]:
+        """Return those that are out and have rested long enough to be asked."""
+        return [
+            index
+            for index in sorted(self.out)
+            if self._all[index].breaker.next_s <= now_s and not self._all[index].is_probed
+        ]
 
     @property
-    def up_s(self) -> float:
-        """When the first of them is up, in the past if one is."""
-        return min(each.up_s for each in self._all)
+    def probe_s(self) -> float:
+        """When the next one that is out may be asked; infinite if none is to be."""
+        resting = (self._all[index] for index in self.out)
+        return min((e.breaker.next_s for e in resting if not e.is_probed), default=math.inf)
 
-    def sent(self, index: int, rows: int) -> None:
-        """Take note of a request."""
-        self._all[index].rows += rows
-        self._all[index].rows_sent += rows
+    def resume_s(self, now_s: float) -> float:
+        """Return when the first pause of one that is up ends; infinite if none pauses."""
+        ends = (each.breaker.next_s for each in self._all if each.is_up)
+        return min((at_s for at_s in ends if at_s > now_s), default=math.inf)
 
-    def landed(self, index: int, rows: int) -> None:
-        """Take note that a request is no longer in flight."""
-        self._all[index].rows -= rows
+    @property
+    def are_gone(self) -> bool:
+        """Whether none is left that could be used."""
+        return all(each.breaker.state == "gone" for each in self._all)
 
-    def answered(self, index: int) -> None:
-        """Take note that the endpoint answered, with whatever."""
-        self._all[index].failures = 0
-        self._all[index].up_s = 0.0
-
-    def failed(self, index: int, now_s: float) -> None:
-        """Take note that it did not; requests that fail together count once."""
+    def leave(self, index: int, meaning: Meaning, reason: str, now_s: float) -> None:
+        """Take one out at once."""
         each = self._all[index]
-        if now_s >= each.up_s:
-            each.up_s = now_s + min(DOWN_S_MIN * 2**each.failures, DOWN_S_MAX)
-            each.failures += 1
+        each.breaker.leave(reason, now_s, is_sick=meaning is Meaning.SICK)
+        self._taken_out(index)
+
+    def failed(self, index: int, reason: str, now_s: float) -> None:
+        """Take note of a failure that counts; it is taken out if there are too many."""
+        self._all[index].breaker.failed(reason, now_s)
+        self._taken_out(index)
+
+    def probe(self, index: int) -> None:
+        """Take note that a control goes to one that is out."""
+        self._all[index].breaker.probe()
+        self._tell(index)
+
+    def probe_failed(self, index: int, reason: str, now_s: float) -> None:
+        """Take note that one that is out cannot be used yet."""
+        self._all[index].breaker.probe_failed(reason, now_s)
+        self._tell(index)
+
+    def restore(self, index: int, *, is_trial: bool) -> None:
+        """Use one again; as a trial if no control could be sent there."""
+        each = self._all[index]
+        each.is_trial = is_trial
+        each.breaker = Breaker(each.breaker.rests + 1 if is_trial else 0)
+        self.out.discard(index)
+        self._tell(index)
+
+    def retire(self, index: int, reason: str) -> None:
+        """Send nothing more to one; what is in flight there may still be answered."""
+        self._all[index].breaker.retire(reason)
+        self.out.discard(index)
+        self._tell(index)
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether anything has changed since `take_changes`."""
+        return bool(self._changes)
+
+    def take_changes(self) -> list[EndpointChanged]:
+        """Return what has changed since the last call."""
+        changes, self._changes = self._changes, []
+        return changes
+
+    def _taken_out(self, index: int) -> None:
+        if self._all[index].breaker.state == "resting" and index not in self.out:
+            self.out.add(index)
+            self._all[index].vouched_s = -math.inf
+            self._tell(index)
+
+    def _tell(self, index: int) -> None:
+        each = self._all[index]
+        self._changes.append(EndpointChanged(each.name, each.breaker.state, each.breaker.reason))

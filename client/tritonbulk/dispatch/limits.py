@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tritonbulk.contract import InputTensor, OutputTensor, row_bytes
-from tritonbulk.options import SEGMENT_ROWS
+from tritonbulk.options import REQUEST_TIMEOUT_S, SEGMENT_ROWS
 
 REQUEST_BYTES_MAX = 16 * 2**20
 """Bytes of tensors in one request or answer; Triton's Python backend keeps about 4.5 times the
@@ -48,7 +48,8 @@ class Limits:
     """Bounds that do not move while a run lasts.
 
     Attributes:
-        max_outage_s: seconds without an answer from any server before the run gives up.
+        max_outage_s: seconds without a row scored by any server before the run gives up; infinite
+            for never.
         failed_rows_max: failed rows that are allowed in any case.
         failed_fraction_max: share of the rows so far that may fail, where more is not known.
         rows_max: rows in flight, over all endpoints.
@@ -56,6 +57,7 @@ class Limits:
         segments_bytes_max: bytes of segments in memory, but one segment always.
         rows_before: rows that earlier runs of the job have settled.
         rows_failed_before: of these, rows that failed; they count.
+        attempt_s_max: seconds that one attempt may take.
     """
 
     max_outage_s: float
@@ -66,6 +68,7 @@ class Limits:
     segments_bytes_max: int = SEGMENTS_BYTES_MAX
     rows_before: int = 0
     rows_failed_before: int = 0
+    attempt_s_max: float = REQUEST_TIMEOUT_S
 
 
 def failed_rows_max(fraction: float, rows: int) -> int:
@@ -92,6 +95,17 @@ def batch_rows_auto(
     widest = max(row_bytes(inputs), row_bytes(outputs), 1)
     by_bytes = max(REQUEST_BYTES_MAX // widest, 1)
     return min(max_batch_size or ROWS_UNBATCHED, by_bytes, SEGMENT_ROWS)
+
+
+def fill_rows(max_batch_size: int, row_bytes: int) -> int:
+    """Return the rows that fill a batch, so that a server executes nothing else with them.
+
+    Args:
+        max_batch_size: the model's limit in rows; 0 if it states none: requests are not batched.
+        row_bytes: bytes of the tensors of one row, the larger of inputs and outputs. Beyond
+            `REQUEST_BYTES_MAX` a batch is filled as far as that goes.
+    """
+    return max(min(max_batch_size, REQUEST_BYTES_MAX // max(row_bytes, 1)), 1)
 
 
 def window_max(request_bytes: int) -> int:

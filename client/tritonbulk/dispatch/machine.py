@@ -1,25 +1,36 @@
-"""The state of a run: batches to send, requests in flight, retries; events in, actions out.
+"""The state of a run: events in, actions out.
 
 Rules:
 
 - All state that decides about requests lives here and changes only in the methods of `Dispatch`.
-- A batch is in exactly one place: ready, in flight, waiting for its retry, or settled.
-- Requests go to the endpoint with the fewest rows in flight, of those that answer (`endpoints`).
+- A batch is in exactly one place: to be sent, in flight, accused, or settled.
 - Time comes in with every call (seconds of any monotonic clock); nothing here sleeps.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections import deque
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from tritonbulk.dispatch.actions import Abort, Action, FailRows, Probe, Send
+from tritonbulk.dispatch.deadlines import Deadlines
+from tritonbulk.dispatch.endings import beyond_limit, none_scored, outage
 from tritonbulk.dispatch.endpoints import Endpoints
+from tritonbulk.dispatch.isolation import (
+    LATES_PLAIN_MAX,
+    LOSSES_PLAIN_MAX,
+    UNJUDGED_ROWS_MAX,
+    VOUCHED_S,
+    Accusation,
+    Isolation,
+)
 from tritonbulk.dispatch.limits import Limits
-from tritonbulk.dispatch.policy import Failure, Verdict, judge
+from tritonbulk.dispatch.policy import TREATMENTS, Failure, Meaning, fatal, meaning
+from tritonbulk.dispatch.quota import RetryQuota
+from tritonbulk.dispatch.requests import Queue, Request, Stage
 from tritonbulk.dispatch.window import Window
-from tritonbulk.errors import FailureLimitError, OutageError, TritonbulkError
+from tritonbulk.errors import AnswerError
+from tritonbulk.events import EndpointChanged
 from tritonbulk.segments import Batch
 
 BUSY_WAIT_S_MIN = 0.05
@@ -27,45 +38,14 @@ BUSY_WAIT_S_MAX = 1.0
 """A request that a full queue refused waits the minimum, then twice as long each time, at most the
 maximum: the window has become narrower meanwhile, so there is soon room."""
 
+CONTROL_WAIT_S = 0.1
+"""A control that a full queue refused waits so long."""
 
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send this batch to that endpoint, and report the outcome under ``request_id``."""
+WRONG_CONTROLS_MAX = 3
+"""Controls in a row that bring a wrong answer before the model is held to be broken."""
 
-    request_id: int
-    batch: Batch
-    endpoint: int
-
-
-@dataclass(frozen=True, slots=True)
-class FailRows:
-    """Write these rows with their error instead of a prediction."""
-
-    batch: Batch
-    failure: Failure
-
-
-@dataclass(frozen=True, slots=True)
-class Abort:
-    """Stop the run with this error."""
-
-    error: TritonbulkError
-
-
-Action = Send | FailRows | Abort
-
-
-@dataclass(slots=True)
-class _Request:
-    batch: Batch
-    row_bytes: int
-    attempts: int = 0
-    endpoint: int = -1
-    sent_s: float = 0.0
-
-    @property
-    def size_bytes(self) -> int:
-        return self.batch.rows * self.row_bytes
+_KILLS = (Meaning.LOST, Meaning.SICK, Meaning.LATE)
+"""What a single row can do to a server besides failing."""
 
 
 class Dispatch:
@@ -74,21 +54,30 @@ class Dispatch:
     Args:
         limits: bounds that do not move.
         window: how many requests may be in flight.
-        endpoints: how many there are, at least 1.
+        endpoints: their addresses, at least one.
+        fill_rows: rows that fill a batch, so that nothing else is executed with it.
     """
 
-    def __init__(self, limits: Limits, window: Window, endpoints: int) -> None:
+    def __init__(
+        self, limits: Limits, window: Window, endpoints: Sequence[str], fill_rows: int = 1
+    ) -> None:
         self._limits = limits
         self._window = window
         self._endpoints = Endpoints(endpoints)
-        self._ready: deque[_Request] = deque()
-        self._waiting: list[tuple[float, int, _Request]] = []
-        self._in_flight: dict[int, _Request] = {}
-        self._rows_in_flight = 0
-        self._bytes_in_flight = 0
-        self._next_id = 0
-        self._heard_s = 0.0
-        self._last_failure: Failure | None = None
+        self._queue = Queue(fill_rows)
+        self._fill_rows = fill_rows
+        self._isolation = Isolation(self._queue)
+        self._deadlines = Deadlines(limits.attempt_s_max)
+        self._quota = RetryQuota()
+        self._reserved: int | None = None
+        self._is_alone = False
+        self._resume_s = math.inf
+        self._controls_s = -math.inf
+        self._row_bytes = 1
+        self._scored_s = 0.0
+        self._last: tuple[str, Failure] | None = None
+        self._wrong_controls = 0
+        self.has_control = False
         self.rows_ok = 0
         self.rows_failed = 0
         self.attempts = 0
@@ -96,13 +85,13 @@ class Dispatch:
 
     @property
     def idle(self) -> bool:
-        """True if no batch is ready, waiting or in flight."""
-        return not (self._ready or self._waiting or self._in_flight)
+        """True if every batch is settled."""
+        return self._queue.is_empty and self._isolation.is_empty
 
     @property
     def in_flight(self) -> int:
         """Requests in flight, over all endpoints."""
-        return len(self._in_flight)
+        return len(self._queue.in_flight)
 
     @property
     def window(self) -> int:
@@ -112,135 +101,305 @@ class Dispatch:
     @property
     def hungry(self) -> bool:
         """True if more batches could be sent at once than are at hand."""
-        return len(self._ready) + len(self._in_flight) < self._window.limit
+        return len(self._queue.ready) + len(self._queue.in_flight) < self._window.limit
+
+    @property
+    def stuck(self) -> bool:
+        """True if only rows are left that nothing can be found out about: none was ever scored."""
+        return self._queue.is_empty and self._isolation.stuck
 
     @property
     def wake_s(self) -> float | None:
         """When `step` must be called again even if nothing happens; None if it need not."""
-        times = [self._waiting[0][0]] if self._waiting else []
-        if self._ready and not self._in_flight:
-            times.append(self._endpoints.up_s)
-        if self._last_failure is not None:
-            times.append(self._heard_s + self._limits.max_outage_s)
-        return min(times, default=None)
+        at_s = min(self._queue.due_s, self._resume_s)
+        if self._endpoints.out and not self.idle:
+            at_s = min(at_s, self._endpoints.probe_s)
+        if self._controls_s > -math.inf:
+            at_s = min(at_s, self._controls_s)
+        if self._last is not None:
+            at_s = min(at_s, self._scored_s + self._limits.max_outage_s)
+        return at_s if at_s < math.inf else None
+
+    @property
+    def has_changes(self) -> bool:
+        """Whether any endpoint is treated differently since `take_changes`."""
+        return self._endpoints.has_changes
+
+    def silence(self, now_s: float) -> tuple[float, str]:
+        """Return the seconds since the last row was scored, if all has failed since, and why."""
+        if self._last is None:
+            return 0.0, ""
+        return now_s - self._scored_s, f"last word of {self._last[0]}: {self._last[1]}"
+
+    def take_changes(self) -> list[EndpointChanged]:
+        """Return how endpoints are treated differently since the last call."""
+        return self._endpoints.take_changes()
 
     def add(self, batches: Sequence[Batch], row_bytes: int) -> None:
         """Take on the batches of a segment that was read, whose rows take so many bytes each."""
-        self._ready.extend(_Request(batch, row_bytes) for batch in batches)
+        self._row_bytes = row_bytes
+        self._queue.ready.extend(Request(batch, row_bytes) for batch in batches)
+
+    def add_endpoint(self, name: str) -> int:
+        """Take on one more endpoint and return its index."""
+        return self._endpoints.add(name)
+
+    def retire_endpoint(self, index: int, reason: str, now_s: float) -> None:
+        """Send nothing more to an endpoint; what is in flight there may still be answered."""
+        self._endpoints.retire(index, reason)
+        self._isolation.retire(index)
+        if self._endpoints.are_gone and self._last is None:
+            gone = Failure(14, "UNAVAILABLE", reason)
+            self._last, self._scored_s = (self._endpoints[index].name, gone), now_s
 
     def step(self, now_s: float) -> list[Action]:
         """Return what to do now: requests to send, or the end of the run."""
-        while self._waiting and self._waiting[0][0] <= now_s:
-            self._ready.appendleft(heapq.heappop(self._waiting)[2])
-        if self._last_failure is not None and self._silence_s(now_s) >= self._limits.max_outage_s:
-            return [Abort(self._outage(now_s))]
+        self._queue.wake(now_s)
+        if self._last is not None and now_s - self._scored_s >= self._limits.max_outage_s:
+            return [Abort(outage(*self._last, now_s - self._scored_s))]
         actions: list[Action] = []
-        while self._ready and self._admits(self._ready[0]):
-            endpoint = self._endpoints.choose(now_s)
+        if self._endpoints.out or self._isolation.wants:
+            actions += self._probe_some(now_s)
+        if self._queue.alone or self._is_alone:
+            actions += self._send_alone(now_s)
+        else:
+            self._reserved = None
+        self._resume_s = math.inf
+        while (source := self._queue.apart or self._queue.ready) and self._admits(source[0]):
+            rows = source[0].batch.rows
+            endpoint = self._endpoints.choose(rows, now_s, self._reserved)
             if endpoint is None:
+                self._resume_s = self._endpoints.resume_s(now_s)
                 break
-            actions.append(self._send(self._ready.popleft(), endpoint, now_s))
-        self.in_flight_max = max(self.in_flight_max, len(self._in_flight))
+            actions.append(self._send(source.popleft(), endpoint, now_s))
+        self.in_flight_max = max(self.in_flight_max, len(self._queue.in_flight))
         return actions
 
-    def succeeded(self, request_id: int, now_s: float) -> None:
+    def succeeded(self, request_id: int, now_s: float) -> list[Action]:
         """Settle a request whose answer was checked and kept."""
-        in_flight = len(self._in_flight)
+        in_flight = len(self._queue.in_flight)
         request = self._land(request_id)
-        self._window.answered(request.batch.rows, in_flight, now_s)
-        self._hear(request.endpoint, now_s)
+        if request.stage is Stage.CONTROL and not self.has_control:
+            return self._came_back(request)
+        if request.stage is Stage.PLAIN:
+            self._window.answered(request.batch.rows, in_flight, now_s)
+        self._endpoints[request.endpoint].answered(request, now_s)
+        self._deadlines.answered(request.rows_sent, now_s - request.sent_s)
+        self._quota.succeeded()
+        self._scored_s = now_s
+        self._last = None
+        self._wrong_controls = 0
+        if request.stage is Stage.CONTROL:
+            return self._passed(request, now_s)
         self.rows_ok += request.batch.rows
+        if not self.has_control:
+            self.has_control = True
+            self._isolation.hear()
+        return []
 
     def failed(self, request_id: int, failure: Failure, now_s: float) -> list[Action]:
         """Decide about a failed attempt: another one, a cut, failed rows, or the end."""
-        in_flight = len(self._in_flight)
+        in_flight = len(self._queue.in_flight)
         request = self._land(request_id)
-        verdict, error = judge(failure)
-        if verdict is Verdict.STOP and error is not None:
+        name = self._endpoints[request.endpoint].name
+        if error := fatal(failure, name, is_first=not self.has_control):
             return [Abort(error)]
-        if verdict is Verdict.RETRY:
-            self._last_failure = failure
-            self._endpoints.failed(request.endpoint, now_s)
-            self._ready.appendleft(request)
-            return []
-        self._hear(request.endpoint, now_s)
-        if verdict is Verdict.BUSY:
+        self._last = name, failure
+        kind = meaning(failure)
+        if request.stage is Stage.CONTROL:
+            return self._control_failed(request, failure, kind, now_s)
+        treatment = TREATMENTS[kind]
+        if treatment.leaves:
+            self._endpoints.leave(request.endpoint, kind, str(failure), now_s)
+        elif treatment.counts and request.stage is Stage.PLAIN:
+            self._endpoints.failed(request.endpoint, str(failure), now_s)
+        if kind is Meaning.BUSY:
             self._window.refused(in_flight, now_s - request.sent_s, now_s)
-            wait_s = min(BUSY_WAIT_S_MIN * 2 ** (request.attempts - 1), BUSY_WAIT_S_MAX)
-            heapq.heappush(self._waiting, (now_s + wait_s, request_id, request))
+            self._endpoints[request.endpoint].breaker.refused(now_s)
+            wait_s = min(BUSY_WAIT_S_MIN * 2.0 ** min(request.refusals, 10), BUSY_WAIT_S_MAX)
+            request.refusals += 1
+            self._queue.again(request, now_s + wait_s, now_s)
             return []
-        if request.batch.rows > 1:
-            halves = (_Request(half, request.row_bytes) for half in request.batch.halves())
-            self._ready.extendleft(reversed(tuple(halves)))
+        if kind is Meaning.OVERSIZE:
+            return self._cut_or_fail(request, failure)
+        self._count(request, kind, now_s)
+        is_killer = request.stage is Stage.ALONE and kind in _KILLS
+        if is_killer or (treatment.blames and request.stage is not Stage.PLAIN):
+            return self._accuse(Accusation(request, failure, now_s))
+        if treatment.blames:
+            request.stage = Stage.APART
+        elif request.losses >= LOSSES_PLAIN_MAX or request.lates >= LATES_PLAIN_MAX:
+            request.stage = Stage.ALONE
+        wait_s = self._quota.take(treatment.cost, now_s)
+        self._queue.again(request, now_s + wait_s, now_s)
+        return []
+
+    def refuse(self, rows: int, failure: Failure) -> list[Action]:
+        """Count rows of an answer that was kept as failed after all, as an option asks for."""
+        self.rows_ok -= rows
+        self.rows_failed += rows
+        return self._check_limit(failure)
+
+    def give_up(self) -> Action:
+        """Return the end of a run in which no row can be scored."""
+        unjudged = self._isolation.unjudged
+        return Abort(none_scored(unjudged[-1].failure, len(unjudged)))
+
+    def _count(self, request: Request, kind: Meaning, now_s: float) -> None:
+        """Count what may be a death of the server, or a request that never ends."""
+        if kind is Meaning.LATE:
+            request.lates += 1
+            self._deadlines.late(request.rows_sent, now_s - request.sent_s)
+        elif kind in _KILLS:
+            request.losses += 1
+
+    def _accuse(self, accusation: Accusation) -> list[Action]:
+        is_gone = self._endpoints[accusation.request.endpoint].breaker.state == "gone"
+        self._isolation.accuse(accusation, has_control=self.has_control, is_gone=is_gone)
+        if len(self._isolation.unjudged) >= UNJUDGED_ROWS_MAX:
+            return [self.give_up()]
+        return []
+
+    def _came_back(self, request: Request) -> list[Action]:
+        """An endpoint says that it can be used, and there is no row yet to see whether it can."""
+        self._endpoints[request.endpoint].is_probed = False
+        self._restore(request.endpoint, is_trial=True)
+        return []
+
+    def _passed(self, control: Request, now_s: float) -> list[Action]:
+        """A control has passed: judge whom it concerns."""
+        endpoint = self._endpoints[control.endpoint]
+        endpoint.is_probed = False
+        self._restore(control.endpoint, is_trial=False)
+        endpoint.vouched_s = now_s
+        actions: list[Action] = []
+        for batch, failure in self._isolation.passed(control.endpoint, control.sent_s):
+            actions += self._convict(batch, failure)
+        return actions
+
+    def _control_failed(
+        self, control: Request, failure: Failure, kind: Meaning, now_s: float
+    ) -> list[Action]:
+        index = control.endpoint
+        self._endpoints[index].is_probed = False
+        is_out = index in self._endpoints.out
+        if kind is Meaning.BUSY and not is_out:
+            self._controls_s = now_s + CONTROL_WAIT_S
             return []
-        self.rows_failed += 1
-        return [FailRows(request.batch, failure), *self._check_failures(failure)]
+        if is_out:
+            self._endpoints.probe_failed(index, str(failure), now_s)
+            self._endpoints[index].breaker.is_sick |= kind is Meaning.SICK
+        else:
+            self._endpoints.leave(index, kind, str(failure), now_s)
+        is_sick = TREATMENTS[kind].blames or kind is Meaning.SICK
+        self._isolation.void(index, now_s, is_sick=is_sick)
+        if kind is Meaning.WRONG:
+            self._wrong_controls += 1
+            if self._wrong_controls >= WRONG_CONTROLS_MAX:
+                return [Abort(AnswerError(f"{failure.text}; mend the model, then run again"))]
+        return []
 
-    def take_back(self, rows_ok: int, rows_failed: int) -> None:
-        """Forget rows that were settled; their batches are added once more."""
-        self.rows_ok -= rows_ok
-        self.rows_failed -= rows_failed
+    def _convict(self, batch: Batch, failure: Failure) -> list[Action]:
+        self.rows_failed += batch.rows
+        return [FailRows(batch, failure), *self._check_limit(failure)]
 
-    def _admits(self, request: _Request) -> bool:
-        if not self._in_flight:
-            return True  # a request above the bounds goes alone rather than never
-        return (
-            len(self._in_flight) < self._window.limit
-            and self._rows_in_flight + request.batch.rows <= self._limits.rows_max
-            and self._bytes_in_flight + request.size_bytes <= self._limits.bytes_max
-        )
-
-    def _send(self, request: _Request, endpoint: int, now_s: float) -> Send:
-        if not self._in_flight and self._last_failure is None:
-            self._heard_s = now_s  # nobody was asked until now, so nobody has been silent
-        request.endpoint = endpoint
-        request.attempts += 1
-        request.sent_s = now_s
-        self.attempts += 1
-        self._endpoints.sent(endpoint, request.batch.rows)
-        self._rows_in_flight += request.batch.rows
-        self._bytes_in_flight += request.size_bytes
-        request_id, self._next_id = self._next_id, self._next_id + 1
-        self._in_flight[request_id] = request
-        return Send(request_id, request.batch, endpoint)
-
-    def _land(self, request_id: int) -> _Request:
-        request = self._in_flight.pop(request_id)
-        self._endpoints.landed(request.endpoint, request.batch.rows)
-        self._rows_in_flight -= request.batch.rows
-        self._bytes_in_flight -= request.size_bytes
-        return request
-
-    def _hear(self, endpoint: int, now_s: float) -> None:
-        """Take note that a server answered, be it with a refusal."""
-        self._endpoints.answered(endpoint)
-        self._heard_s = now_s
-        self._last_failure = None
-
-    def _silence_s(self, now_s: float) -> float:
-        return now_s - self._heard_s
-
-    def _outage(self, now_s: float) -> OutageError:
-        failure = self._last_failure
-        said = f"{failure.status}: {failure.text}" if failure else "nothing"
-        return OutageError(
-            f"no server answered for {self._silence_s(now_s):.0f} s (last word: {said}); check "
-            "that it runs and that the address is right, then run again"
-        )
-
-    def _check_failures(self, failure: Failure) -> list[Action]:
+    def _check_limit(self, failure: Failure) -> list[Action]:
         limits = self._limits
         failed = self.rows_failed + limits.rows_failed_before
         settled = self.rows_ok + self.rows_failed + limits.rows_before
         allowed = max(limits.failed_rows_max, int(limits.failed_fraction_max * settled))
         if failed <= allowed:
             return []
-        return [
-            Abort(
-                FailureLimitError(
-                    f"{failed} rows failed, and --max-failed-fraction allows "
-                    f"{allowed} (last: {failure.status}: {failure.text}); "
-                    "look at model and data, or raise the limit"
-                )
-            )
-        ]
+        return [Abort(beyond_limit(failed, allowed, failure))]
+
+    def take_back(self, rows_ok: int, rows_failed: int) -> None:
+        """Forget rows that were settled; their batches are added once more."""
+        self.rows_ok -= rows_ok
+        self.rows_failed -= rows_failed
+
+    def _cut_or_fail(self, request: Request, failure: Failure) -> list[Action]:
+        # The repetitions may be what is too much.
+        was_plain, request.stage = request.stage is Stage.PLAIN, Stage.PLAIN
+        if request.batch.rows > 1:
+            self._queue.cut(request)
+        elif was_plain:
+            return self._convict(request.batch, failure)
+        else:
+            self._queue.put_back(request)
+        return []
+
+    def _restore(self, index: int, *, is_trial: bool) -> None:
+        if self._endpoints[index].breaker.state == "probing":
+            self._endpoints.restore(index, is_trial=is_trial)
+
+    def _probe_some(self, now_s: float) -> list[Action]:
+        """Ask endpoints that have rested, and those at which somebody stands accused."""
+        actions: list[Action] = []
+        if not self.idle:
+            for index in self._endpoints.due(now_s):
+                breaker = self._endpoints[index].breaker
+                is_sick, breaker.is_sick = breaker.is_sick, False
+                self._endpoints.probe(index)
+                actions.append(self._probe(index, now_s, asks=True, is_sick=is_sick))
+        if self._controls_s <= now_s:
+            self._controls_s = -math.inf
+            for index in self._isolation.wants:
+                each = self._endpoints[index]
+                if each.is_up and not each.is_probed:
+                    actions.append(self._probe(index, now_s, asks=False, is_sick=False))
+        return actions
+
+    def _probe(self, index: int, now_s: float, *, asks: bool, is_sick: bool) -> Probe:
+        each = self._endpoints[index]
+        each.is_probed = True
+        control = Request(Batch(-1, 0, 1), self._row_bytes, Stage.CONTROL)
+        request_id = self._take_off(control, index, now_s)
+        timeout_s = self._deadlines.deadline_s(control.rows_sent)
+        return Probe(request_id, index, asks, is_sick, self.has_control, timeout_s)
+
+    def _send_alone(self, now_s: float) -> list[Action]:
+        """Send the next suspect to an endpoint that has nothing else of ours to do."""
+        if self._is_alone:
+            return []
+        if self._reserved is None or not self._endpoints[self._reserved].is_up:
+            self._reserved = self._endpoints.idlest()
+        if self._reserved is None or self._endpoints[self._reserved].requests:
+            return []
+        each = self._endpoints[self._reserved]
+        if self.has_control and now_s - each.vouched_s > VOUCHED_S:
+            return [self._probe(self._reserved, now_s, asks=False, is_sick=False)]
+        self._is_alone = True
+        return [self._send(self._queue.alone.popleft(), self._reserved, now_s)]
+
+    def _admits(self, request: Request) -> bool:
+        queue = self._queue
+        if not queue.in_flight:
+            return True  # a request above the bounds goes alone rather than never
+        return (
+            len(queue.in_flight) - queue.controls < self._window.limit
+            and queue.rows + request.batch.rows <= self._limits.rows_max
+            and queue.size_bytes + request.batch.rows * request.row_bytes <= self._limits.bytes_max
+        )
+
+    def _send(self, request: Request, endpoint: int, now_s: float) -> Send:
+        request_id = self._take_off(request, endpoint, now_s)
+        self.attempts += 1
+        timeout_s = self._deadlines.deadline_s(request.rows_sent, request.lates)
+        is_filled = request.stage is not Stage.PLAIN
+        return Send(request_id, request.batch, endpoint, is_filled, timeout_s)
+
+    def _take_off(self, request: Request, endpoint: int, now_s: float) -> int:
+        if not self._queue.in_flight and self._last is None:
+            self._scored_s = now_s  # nobody was asked until now, so nobody has been silent
+        request_id = self._queue.send(request, endpoint, now_s)
+        each = self._endpoints[endpoint]
+        each.sent(request)
+        request.is_vouched = now_s - each.vouched_s <= VOUCHED_S
+        return request_id
+
+    def _land(self, request_id: int) -> Request:
+        request = self._queue.land(request_id)
+        self._endpoints[request.endpoint].landed(request)
+        if request.stage is Stage.ALONE:
+            self._is_alone = False
+        return request

@@ -1,7 +1,9 @@
-"""What a failed attempt means, as a table: first match wins.
+"""What a failed attempt means, and what follows from it: two tables.
 
-Texts are Triton's own (core, server, python_backend; the same since 2.40). A status code alone is
-not enough: UNAVAILABLE says "queue full", "going away" and "your token is wrong" alike.
+The first gives each status and text its meaning, the first match counting. Texts are Triton's own
+(core, server, python_backend; the same since 2.40), gRPC's, or those of proxies that are common
+before it. A status code alone is not enough: UNAVAILABLE says "queue full", "going away", "your
+token is wrong" and "this row is bad" alike. The second table says what is done for each meaning.
 """
 
 from __future__ import annotations
@@ -11,26 +13,36 @@ from dataclasses import dataclass
 from enum import Enum
 
 from tritonbulk.errors import (
-    AnswerError,
     AuthError,
     ModelError,
-    ServerGoneError,
     TritonbulkError,
 )
 from tritonbulk.events import Outcome
 
 
-class Verdict(Enum):
-    """What to do about a failed attempt."""
+class Meaning(Enum):
+    """What a failed attempt says."""
 
-    RETRY = "retry"
-    """Nothing is known against the rows: send them again, elsewhere or later."""
     BUSY = "busy"
-    """The server has too many requests: send it again later, and have fewer in flight."""
+    """Not executed: the server has too many requests."""
+    AWAY = "away"
+    """Not executed: the server is starting, ending, reloading, or cannot be reached."""
+    LOST = "lost"
+    """The connection broke under way: the server may have died, of this request or of another."""
+    LATE = "late"
+    """There was no answer in time; the server may still be working on it."""
+    SICK = "sick"
+    """The process that runs the model died, while the server says that all is well."""
     SUSPECT = "suspect"
-    """Some row of the request may be at fault: cut it down until a single row stands alone."""
+    """Some row in what the server executed together, of this request or another, or the server."""
+    REJECTED = "rejected"
+    """The model or the server refused this request alone."""
+    WRONG = "wrong"
+    """It came with OK, but is not what the model promised."""
+    OVERSIZE = "oversize"
+    """The message is larger than the server, or a proxy before it, takes."""
     STOP = "stop"
-    """Nothing that is sent can succeed: stop the run."""
+    """Nothing that is sent can succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,110 +59,165 @@ class Failure:
     status: str
     text: str
 
+    def __str__(self) -> str:
+        """Return status and text, as people are shown them."""
+        return f"{self.status}: {self.text}"
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    status: str
-    text: str
-    verdict: Verdict
-    error: type[TritonbulkError] = TritonbulkError
-    advice: str = ""
-
-
-_RULES = (
-    _Rule(
-        "UNAVAILABLE",
-        "This protocol is restricted",
-        Verdict.STOP,
-        AuthError,
-        "the server wants a header that was not sent; ask its owner for it",
-    ),
-    _Rule(
-        "UNAVAILABLE",
-        "handshake failed",
-        Verdict.STOP,
-        AuthError,
-        "check the TLS settings of client and server",
-    ),
-    _Rule("UNAVAILABLE", "Exceeds maximum queue size", Verdict.BUSY),
-    _Rule("UNAVAILABLE", "Request timeout expired", Verdict.BUSY),
-    _Rule("UNAVAILABLE", "", Verdict.RETRY),
-    _Rule("UNAUTHENTICATED", "", Verdict.STOP, AuthError, "check the credentials"),
-    _Rule("PERMISSION_DENIED", "", Verdict.STOP, AuthError, "check the credentials"),
-    # A draining or reloading server says this for seconds at a time.
-    _Rule("NOT_FOUND", "no available versions", Verdict.RETRY),
-    _Rule(
-        "NOT_FOUND",
-        "",
-        Verdict.STOP,
-        ModelError,
-        "the model or version is gone; load it again, or start a new run with the one there",
-    ),
-    _Rule(
-        "UNIMPLEMENTED",
-        "",
-        Verdict.STOP,
-        ModelError,
-        "this kind of model (decoupled?) cannot be scored by plain requests",
-    ),
-    # The process that runs the model died; readiness stays True and nothing restarts it.
-    _Rule(
-        "INTERNAL",
-        "is not healthy",
-        Verdict.STOP,
-        ServerGoneError,
-        "the process that runs the model died; reload the model or restart the server, then run "
-        "again",
-    ),
-    _Rule("DEADLINE_EXCEEDED", "", Verdict.RETRY),
-    _Rule("CANCELLED", "", Verdict.RETRY),
-    _Rule(
-        "RESOURCE_EXHAUSTED",
-        "larger than max",
-        Verdict.STOP,
-        ModelError,
-        "the request is larger than the server allows; lower --batch-rows",
-    ),
-    _Rule("RESOURCE_EXHAUSTED", "", Verdict.BUSY),
-    _Rule("INVALID_ARGUMENT", "", Verdict.SUSPECT),
-    _Rule("INTERNAL", "", Verdict.SUSPECT),
-    _Rule("UNKNOWN", "", Verdict.SUSPECT),
-)
-
-_UNAVAILABLE = 14
-"""Number of the gRPC status with which servers refuse."""
 
 ANSWER_STATUS = "WRONG_ANSWER"
 """Status that stands for an answer which came with OK but is not what the model promised."""
 
 
-def judge(failure: Failure) -> tuple[Verdict, TritonbulkError | None]:
-    """Return what to do about a failure, and the error to stop with if that is the verdict."""
-    if failure.status == ANSWER_STATUS:
-        return Verdict.STOP, AnswerError(
-            f"{failure.text}; it was not written: mend the model, then run again"
-        )
-    for rule in _RULES:
-        if rule.status == failure.status and rule.text in failure.text:
-            if rule.verdict is not Verdict.STOP:
-                return rule.verdict, None
-            return Verdict.STOP, rule.error(f"{failure.text} ({failure.status}): {rule.advice}")
-    return Verdict.SUSPECT, None
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row of the table of texts.
+
+    Attributes:
+        status: name of a gRPC status.
+        text: that the failure's text contains, in any case.
+        meaning: of the failure.
+        advice: what to do if it ends the run.
+        error: what ends the run.
+        at_first: it ends the run, whatever its meaning, if no request has succeeded yet.
+    """
+
+    status: str
+    text: str
+    meaning: Meaning
+    advice: str = ""
+    error: type[TritonbulkError] = ModelError
+    at_first: bool = False
+
+
+_HEADER = "the server wants a header that was not sent, or another value of it; ask its owner"
+_TLS = "check the TLS settings of client and server"
+_CREDENTIALS = "check the credentials"
+_UNARY = "this model (a decoupled one?) cannot be scored by plain requests"
+_SHAPE = "model and columns do not fit together; check --input-map and the model's configuration"
+_M = Meaning
+
+RULES: tuple[Rule, ...] = (
+    Rule("UNAVAILABLE", "protocol is restricted", _M.STOP, _HEADER, AuthError),
+    # gRPC says so of a server that dies while it is connected to as well, hence at first only.
+    Rule("UNAVAILABLE", "handshake failed", _M.AWAY, _TLS, AuthError, at_first=True),
+    Rule("UNAVAILABLE", "certificate", _M.AWAY, _TLS, AuthError, at_first=True),
+    Rule("UNAVAILABLE", "exceeds maximum queue size", _M.BUSY),
+    Rule("UNAVAILABLE", "request timeout expired", _M.BUSY),
+    Rule("UNAVAILABLE", "overflow", _M.BUSY),  # Envoy's circuit breaker
+    Rule("UNAVAILABLE", "is not at ready state", _M.AWAY),
+    Rule("UNAVAILABLE", "no available versions", _M.AWAY),
+    Rule("UNAVAILABLE", "server is stopping", _M.AWAY),
+    Rule("UNAVAILABLE", "server exiting", _M.AWAY),
+    Rule("UNAVAILABLE", "server not ready", _M.AWAY),
+    Rule("UNAVAILABLE", "shutting down", _M.AWAY),
+    Rule("UNAVAILABLE", "failed to connect", _M.AWAY),
+    Rule("UNAVAILABLE", "connection refused", _M.AWAY),
+    Rule("UNAVAILABLE", "dns resolution failed", _M.AWAY),
+    Rule("UNAVAILABLE", "name resolution", _M.AWAY),
+    Rule("UNAVAILABLE", "upstream connect error", _M.AWAY),  # Envoy
+    Rule("UNAVAILABLE", "no healthy upstream", _M.AWAY),  # Envoy
+    # "Socket closed", "Connection reset", "Stream removed", "ping timeout", and whatever a model
+    # says that answers with this code: sent alone, such a row is found.
+    Rule("UNAVAILABLE", "", _M.LOST),
+    Rule("UNAUTHENTICATED", "", _M.STOP, _CREDENTIALS, AuthError),
+    Rule("PERMISSION_DENIED", "", _M.STOP, _CREDENTIALS, AuthError),
+    # A draining or reloading server says this for seconds at a time.
+    Rule("NOT_FOUND", "no available versions", _M.AWAY),
+    # Final if the server is ready, which is asked before it is used again.
+    Rule("NOT_FOUND", "unknown model", _M.AWAY),
+    Rule("UNIMPLEMENTED", "decoupled", _M.STOP, _UNARY),
+    Rule("UNIMPLEMENTED", "unknown service", _M.STOP, "no inference server answers there"),
+    Rule("UNIMPLEMENTED", "method not found", _M.STOP, "no inference server answers there"),
+    # The process that runs the model died; readiness stays True and nothing restarts it.
+    Rule("INTERNAL", "is not healthy", _M.SICK),
+    Rule("INTERNAL", "received rst_stream", _M.LOST),
+    Rule("DEADLINE_EXCEEDED", "", _M.LATE),
+    Rule("CANCELLED", "", _M.LOST),
+    Rule("RESOURCE_EXHAUSTED", "larger than max", _M.OVERSIZE),
+    Rule("RESOURCE_EXHAUSTED", "", _M.BUSY),
+    Rule("INVALID_ARGUMENT", "unexpected shape for input", _M.REJECTED, _SHAPE, at_first=True),
+    Rule("INVALID_ARGUMENT", "unexpected inference input", _M.REJECTED, _SHAPE, at_first=True),
+    Rule("INVALID_ARGUMENT", "data-type is", _M.REJECTED, _SHAPE, at_first=True),
+    Rule("INVALID_ARGUMENT", "batch-size must be", _M.REJECTED, _SHAPE, at_first=True),
+    Rule("INVALID_ARGUMENT", "inputs but got", _M.REJECTED, _SHAPE, at_first=True),
+    Rule("INVALID_ARGUMENT", "", _M.REJECTED),
+    Rule("NOT_FOUND", "", _M.REJECTED),
+    Rule("ALREADY_EXISTS", "", _M.REJECTED),
+    Rule("UNIMPLEMENTED", "", _M.REJECTED),
+    Rule("FAILED_PRECONDITION", "", _M.REJECTED),
+    Rule("OUT_OF_RANGE", "", _M.REJECTED),
+    Rule(ANSWER_STATUS, "", _M.WRONG),
+)
+
+_UNCLEAR = Rule("", "", Meaning.SUSPECT)
+"""INTERNAL, UNKNOWN, ABORTED, DATA_LOSS with any other text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """What follows from a failure, besides that its rows are sent again.
+
+    Attributes:
+        cost: tokens of the retry quota.
+        leaves: the endpoint gets no more requests until it was asked whether it can be used again.
+        counts: it counts as a failure of the endpoint.
+        blames: rows may stand accused by it; else they are sent again as they are.
+    """
+
+    cost: int = 5
+    leaves: bool = False
+    counts: bool = False
+    blames: bool = False
+
+
+TREATMENTS: Mapping[Meaning, Treatment] = {
+    Meaning.BUSY: Treatment(),
+    Meaning.AWAY: Treatment(leaves=True),
+    Meaning.LOST: Treatment(leaves=True),
+    Meaning.LATE: Treatment(cost=10, counts=True),
+    Meaning.SICK: Treatment(leaves=True),
+    Meaning.SUSPECT: Treatment(counts=True, blames=True),
+    Meaning.REJECTED: Treatment(cost=0, blames=True),
+    Meaning.WRONG: Treatment(counts=True, blames=True),
+    Meaning.OVERSIZE: Treatment(cost=0),
+}
+
+_UNAVAILABLE = 14
+"""Number of the gRPC status with which servers refuse."""
+
+
+def find_rule(failure: Failure) -> Rule:
+    """Return the row of the table that a failure falls under."""
+    text = failure.text.lower()
+    for rule in RULES:
+        if rule.status == failure.status and rule.text in text:
+            return rule
+    return _UNCLEAR
+
+
+def meaning(failure: Failure) -> Meaning:
+    """Return what a failure means."""
+    return find_rule(failure).meaning
 
 
 def outcome(failure: Failure) -> Outcome:
     """Return what a failure is counted as."""
-    if failure.status == ANSWER_STATUS:
-        return "wrong"
-    return _OUTCOMES[judge(failure)[0]]
+    name: Outcome = meaning(failure).value
+    return name
 
 
-_OUTCOMES: Mapping[Verdict, Outcome] = {
-    Verdict.RETRY: "away",
-    Verdict.BUSY: "busy",
-    Verdict.SUSPECT: "suspect",
-    Verdict.STOP: "stop",
-}
+def fatal(failure: Failure, address: str, *, is_first: bool) -> TritonbulkError | None:
+    """Return the error that ends the run; None if the failure does not.
+
+    Args:
+        failure: how an attempt, or a question, failed.
+        address: of the server.
+        is_first: whether no request has succeeded yet.
+    """
+    rule = find_rule(failure)
+    if rule.meaning is not Meaning.STOP and not (rule.at_first and is_first):
+        return None
+    return rule.error(f"{address}: {failure.text} ({failure.status}): {rule.advice}")
 
 
 def refusal(text: str) -> Failure | None:
@@ -159,7 +226,5 @@ def refusal(text: str) -> Failure | None:
     A stream reports failures by text, without a status. A full queue must be known at once, since
     to ask for its status would add to it.
     """
-    for rule in _RULES:
-        if rule.verdict is Verdict.BUSY and rule.text and rule.text in text:
-            return Failure(_UNAVAILABLE, rule.status, text)
-    return None
+    failure = Failure(_UNAVAILABLE, "UNAVAILABLE", text)
+    return failure if find_rule(failure).meaning is Meaning.BUSY else None

@@ -28,6 +28,17 @@ _PATIENCE_EPOCHS_MIN, _PATIENCE_EPOCHS_MAX = 10, 160
 
 _CEILING_GROWTH = 1.05
 
+_QUIET_ANSWERS_MIN, _QUIET_ANSWERS_MAX = 10, 320
+"""Answers without a refusal before a window that a storm of refusals narrowed is widened again;
+twice as many after each time that it was too early."""
+
+_STORM = 0.25
+"""Refusals that narrow the window to this share of what it was are a storm: they tell of more than
+a window that was somewhat too wide."""
+
+_DECAY = 0.9
+"""What was the width before a storm counts for less, each time that it was too early."""
+
 
 class Window(Protocol):
     """How many requests may be in flight, over all endpoints."""
@@ -85,6 +96,9 @@ class GoodputWindow:
     refusal) under a ceiling that is raised by 5 %, and learnt anew when the rate falls below 0.8 of
     the best. Epochs in which the window was never full say nothing about it and change nothing.
 
+    Refusals that go on (the server restarts, or others fill its queue) narrow it to 1. Once they
+    cease it recovers to 0.7 of what it was before them, by half its width in every two round trips.
+
     Args:
         start: requests at the beginning.
         limit_max: requests that are never exceeded.
@@ -100,6 +114,10 @@ class GoodputWindow:
         self._held_epochs = 0
         self._patience_epochs = _PATIENCE_EPOCHS_MIN
         self._cut_again_s = -math.inf
+        self._before = 0.0
+        self._quiet_answers = 2 * self.limit  # nothing was refused yet
+        self._quiet_answers_min = _QUIET_ANSWERS_MIN
+        self._is_recovering = self._is_storm = False
         self._begin_epoch(math.nan)
 
     def answered(self, rows: int, in_flight: int, now_s: float) -> None:
@@ -107,6 +125,9 @@ class GoodputWindow:
         if math.isnan(self._began_s):
             self._begin_epoch(now_s)  # the first answer of all only starts the clock
             return
+        self._quiet_answers += 1
+        if self._is_storm:
+            self._recover()
         self._rows += rows
         self._answers += 1
         self._was_full |= in_flight >= self.limit
@@ -122,12 +143,46 @@ class GoodputWindow:
         if now_s < self._cut_again_s:
             return
         self._cut_again_s = now_s + 2 * wait_s
+        if self._is_recovering:
+            self._is_recovering = False
+            self._before *= _DECAY
+            self._quiet_answers_min = min(2 * self._quiet_answers_min, _QUIET_ANSWERS_MAX)
+            # Refused at a good part of what it was, it is not the storm but the server's limit.
+            self._is_storm = self.limit < self._before * _STORM
+        elif not self._is_storm and self._quiet_answers >= 2 * self.limit:
+            self._before = float(self.limit)
+        self._quiet_answers = 0
         self._ceiling = max(1.0, float(min(in_flight, self.limit)) - 1)
         self._patience_epochs = min(2 * self._patience_epochs, _PATIENCE_EPOCHS_MAX)
         self._hold(max(1, int(self.limit * _CUT)))
+        self._is_storm |= self.limit <= max(1.0, self._before * _STORM)
         # The rate that was measured with refusals is no promise for the narrower window.
         self._best_rate = 0.0
         self._begin_epoch(now_s)
+
+    @property
+    def _recovered(self) -> int:
+        """The width that a narrowed window recovers to."""
+        return int(self._before * _CUT)
+
+    def _recover(self) -> None:
+        """Widen a window that a storm narrowed, if that is over."""
+        needed = 2 * self.limit
+        if not self._is_recovering:
+            needed = max(needed, self._quiet_answers_min)
+        if self._quiet_answers < needed or self.limit >= self._recovered:
+            return
+        self._quiet_answers = 0
+        self._is_recovering = True
+        limit = min(math.ceil(self.limit * _GROWTH), self._recovered)
+        self._ceiling = max(self._ceiling, float(limit))
+        self._hold(limit)
+        self._best_rate = 0.0
+        self._begin_epoch(math.nan)
+        if limit == self._recovered:
+            self._is_recovering = self._is_storm = False
+            self._quiet_answers_min = _QUIET_ANSWERS_MIN
+            self._patience_epochs = _PATIENCE_EPOCHS_MIN
 
     def _judge(self, rate: float) -> None:
         if self._is_climbing:

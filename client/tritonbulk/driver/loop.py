@@ -15,31 +15,35 @@ from concurrent.futures import ThreadPoolExecutor
 import pyarrow as pa
 
 from tritonbulk.clocks import COMMITTERS, StageClock
-from tritonbulk.codec import Predictions
+from tritonbulk.codec import EncodableRows, Predictions
 from tritonbulk.dispatch import (
     Abort,
     Action,
     Dispatch,
     FailRows,
+    Failure,
     Limits,
+    Probe,
     Send,
     Window,
     may_open,
     outcome,
 )
-from tritonbulk.driver.attempt import ATTEMPT_TIMEOUT_S, attempt
+from tritonbulk.driver.announce import Announcer
+from tritonbulk.driver.attempt import attempt, control_of, probe
 from tritonbulk.driver.messages import (
     Answered,
     Failed,
     Message,
     OpenSegment,
+    Probed,
     Read,
     StopAsked,
     Unconfirmed,
     Written,
 )
 from tritonbulk.events import Outcome, RequestEnded, RowsFailed, RunEvent
-from tritonbulk.pipeline import Driven, Pipeline
+from tritonbulk.pipeline import Care, Driven, Joined, Left, NoCare, Pipeline
 from tritonbulk.segments import Segment, plan_batches
 from tritonbulk.transport import Transport
 
@@ -57,6 +61,8 @@ async def drive(
     stop: asyncio.Event | None = None,
     stop_grace_s: float = 0.0,
     note: Callable[[RunEvent], None] | None = None,
+    care: Care | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Driven:
     """Score every segment of a pipeline and return what was done, once all is committed.
 
@@ -73,6 +79,8 @@ async def drive(
         stop: asks the run to end early.
         stop_grace_s: how long it may go on then.
         note: told each event of the run; returns at once.
+        care: what can be done about the endpoints; None: nothing, they stay what they are.
+        say: told one sentence at a time about endpoints and outages.
 
     Raises:
         TritonbulkError: what stopped the run, as a single error; segments that were complete by
@@ -80,21 +88,20 @@ async def drive(
     """
     try:
         async with asyncio.TaskGroup() as tasks:
-            watcher = tasks.create_task(_watch(watch))
-            driver = _Driver(pipeline, limits, window, transports, tasks, observe, note)
-            stopper = tasks.create_task(driver.stop_when(stop or asyncio.Event(), stop_grace_s))
+            driver = _Driver(
+                pipeline, limits, window, transports, tasks, observe, note, care or NoCare(), say
+            )
+            helpers = [
+                tasks.create_task(driver.watch(watch)),
+                tasks.create_task(driver.stop_when(stop or asyncio.Event(), stop_grace_s)),
+                tasks.create_task(driver.follow()),
+            ]
             driven = await driver.run()
-            watcher.cancel()
-            stopper.cancel()
+            for helper in helpers:
+                helper.cancel()
     except BaseExceptionGroup as group:
         raise _first(group) from None
     return driven
-
-
-async def _watch(watch: Callable[[], None]) -> None:
-    while True:
-        await asyncio.sleep(WATCH_S)
-        watch()
 
 
 class _Driver:
@@ -107,17 +114,23 @@ class _Driver:
         tasks: asyncio.TaskGroup,
         observe: Callable[[int, int], None],
         note: Callable[[RunEvent], None] | None,
+        care: Care,
+        say: Callable[[str], None],
     ) -> None:
         self._note = note
         self._pipeline = pipeline
         self._limits = limits
-        self._transports = transports
+        self._transports = list(transports)
+        self._care = care
+        self._announcer = Announcer(say, limits.max_outage_s)
+        self._control: EncodableRows | None = None
         self._tasks = tasks
         self._observe = observe
         self._clock = asyncio.get_running_loop().time
         self._stages = StageClock()
         self._laid_out_s = self._lay_out_s()
-        self._dispatch = Dispatch(limits, window, len(transports))
+        names = [transport.address for transport in transports]
+        self._dispatch = Dispatch(limits, window, names, pipeline.fill_rows)
         # Their threads start with their first work.
         self._reader = ThreadPoolExecutor(1, "tritonbulk-read")
         self._writer = ThreadPoolExecutor(1, "tritonbulk-write")
@@ -130,6 +143,19 @@ class _Driver:
         self._cut_short = False
         self._rows_filtered = 0
         self._works: set[asyncio.Task[None]] = set()
+
+    async def watch(self, watch: Callable[[], None]) -> None:
+        """Look after what nobody reports, every `WATCH_S` seconds."""
+        while True:
+            await asyncio.sleep(WATCH_S)
+            watch()
+            now_s = self._clock()
+            self._announcer.tick(*self._dispatch.silence(now_s), now_s)
+
+    async def follow(self) -> None:
+        """Report endpoints that come and go."""
+        async for change in self._care.changes():
+            self._messages.put_nowait(change)
 
     async def stop_when(self, asked: asyncio.Event, grace_s: float) -> None:
         """Wait until the run is asked to stop, and tell it by when."""
@@ -146,9 +172,13 @@ class _Driver:
                     self._reading = True
                     self._report(self._read)
                 self._carry_out(self._dispatch.step(self._clock()))
+                if self._dispatch.stuck and not self._reading:
+                    self._carry_out([self._dispatch.give_up()])
                 message = await self._next_message()
                 if message is not None:
                     self._handle(message)
+                if self._dispatch.has_changes:
+                    self._tell_changes()
         finally:
             await self._leave()
         done = self._dispatch
@@ -207,34 +237,64 @@ class _Driver:
             case Read((segment, rows)):
                 self._reading = False
                 self._take_on(segment, rows)
-            case Answered(send, answers, reply, seconds):
-                batch = send.batch
-                with self._stages.busy("decode"):
-                    self._open[batch.segment].predictions.put(batch.row_begin, answers)
-                self._open[batch.segment].endpoints.add(send.endpoint)
-                reply.release()
-                self._dispatch.succeeded(send.request_id, self._clock())
-                self._tell("ok", send, seconds)
-                self._settle(batch.segment)
+            case Answered():
+                self._keep(message)
             case Failed(send, failure, seconds):
                 actions = self._dispatch.failed(send.request_id, failure, self._clock())
-                if any(isinstance(each, FailRows) for each in actions):
-                    # Its word against these rows will stand in the output.
-                    self._open[send.batch.segment].endpoints.add(send.endpoint)
                 self._tell(outcome(failure), send, seconds)
                 self._carry_out(actions)
+            case Probed(asked, failure, _):
+                self._probed(asked, failure)
+            case Joined(transport):
+                self._transports.append(transport)
+                self._dispatch.add_endpoint(transport.address)
+            case Left(index):
+                self._dispatch.retire_endpoint(index, "its name no longer says so", self._clock())
             case Written(segment_index):
                 del self._open[segment_index]
             case Unconfirmed(segment_index):
                 self._score_again(self._open[segment_index])
 
+    def _keep(self, answered: Answered) -> None:
+        """Put a checked answer in place."""
+        send = answered.send
+        batch, open_ = send.batch, self._open[send.batch.segment]
+        if self._control is None:
+            self._control = control_of(answered, open_, self._pipeline)
+        with self._stages.busy("decode"):
+            open_.predictions.put(batch.row_begin, answered.answers)
+        open_.endpoints.add(send.endpoint)
+        answered.reply.release()
+        self._carry_out(self._dispatch.succeeded(send.request_id, self._clock()))
+        self._tell("ok", send, answered.seconds)
+        self._settle(batch.segment)
+
+    def _probed(self, asked: Probe, failure: Failure | None) -> None:
+        now_s = self._clock()
+        if failure is None:
+            actions = self._dispatch.succeeded(asked.request_id, now_s)
+        else:
+            actions = self._dispatch.failed(asked.request_id, failure, now_s)
+        for each in actions:
+            if isinstance(each, FailRows):
+                # Its word against these rows will stand in the output.
+                self._open[each.batch.segment].endpoints.add(asked.endpoint)
+        self._carry_out(actions)
+
     def _tell(self, outcome: Outcome, send: Send, seconds: float) -> None:
-        """Tell whoever counts that an attempt ended, and how endpoints are treated since."""
+        """Tell whoever counts that an attempt ended."""
         if self._note is None:
             return
         in_flight, window = self._dispatch.in_flight, self._dispatch.window
         address = self._transports[send.endpoint].address
         self._note(RequestEnded(address, outcome, send.batch.rows, seconds, in_flight, window))
+
+    def _tell_changes(self) -> None:
+        """Tell how endpoints are treated since the last time."""
+        for change in self._dispatch.take_changes():
+            self._announcer.changed(change, self._clock())
+            if self._note is not None:
+                self._note(change)
 
     def _take_on(self, segment: Segment, rows: pa.RecordBatch) -> None:
         predictions = Predictions(segment.rows, self._pipeline.outputs, self._pipeline.names)
@@ -267,6 +327,8 @@ class _Driver:
             match action:
                 case Send():
                     self._report(self._attempt, action)
+                case Probe():
+                    self._report(self._probe, action)
                 case FailRows(batch, failure):
                     self._open[batch.segment].predictions.fail(
                         batch.row_begin, batch.rows, failure.code, failure.text
@@ -318,15 +380,13 @@ class _Driver:
         return Written(done.segment.index)
 
     async def _attempt(self, send: Send) -> Message:
-        timeout_s = min(ATTEMPT_TIMEOUT_S, max(self._limits.max_outage_s, 1.0))
-        return await attempt(
-            send,
-            self._open[send.batch.segment],
-            self._pipeline,
-            self._transports[send.endpoint],
-            self._stages,
-            timeout_s,
-        )
+        transport = self._transports[send.endpoint]
+        open_ = self._open[send.batch.segment]
+        return await attempt(send, open_, self._pipeline, transport, self._stages)
+
+    async def _probe(self, asked: Probe) -> Message:
+        transport = self._transports[asked.endpoint]
+        return await probe(asked, self._control, self._care, self._pipeline, transport)
 
 
 def _first(error: BaseException) -> BaseException:

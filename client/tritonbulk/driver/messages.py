@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from tritonbulk.codec import Answer, EncodableRows, Predictions, Reply
-from tritonbulk.dispatch import Failure, Send
+from tritonbulk.dispatch import Failure, Probe, Send
+from tritonbulk.pipeline import Joined, Left
 from tritonbulk.segments import Segment
 
 
@@ -38,6 +39,15 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Probed:
+    """An endpoint was asked whether it works: yes, if there is no failure."""
+
+    probe: Probe
+    failure: Failure | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Written:
     """A segment is committed."""
 
@@ -58,7 +68,7 @@ class StopAsked:
     by_s: float
 
 
-Message = Read | Answered | Failed | Written | Unconfirmed | StopAsked
+Message = Read | Answered | Failed | Probed | Written | Unconfirmed | StopAsked | Joined | Left
 
 
 @dataclass(slots=True)

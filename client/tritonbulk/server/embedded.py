@@ -8,6 +8,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import repeat
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -100,6 +101,7 @@ class EmbeddedTriton:
         self._cancelled = threading.Event()
         self._stack = ExitStack()
         self._server: GuardedServer | None = None
+        self._launched: tuple[Launch, ServerOptions] | None = None
         self._ports: Ports | None = None
         self._log_path: Path | None = None
         self._shared_memory_prefix: str | None = None
@@ -169,22 +171,44 @@ class EmbeddedTriton:
                 raise StartError(f"The embedded server did not start: {cause}.") from error
             self._log_path = launch.log_path
             self._shared_memory_prefix = run.prefix
-            stack.callback(self._stop_server, self._server)
+            self._launched = launch, options
+            stack.callback(self._stop_server)
             self._stack = stack.pop_all()
         return self
+
+    def restart(self) -> None:
+        """Start the server again, at the same address, whatever state it is in.
+
+        Raises:
+            StartError: it did not start; nothing of it is left but what `stop` removes.
+        """
+        assert self._server is not None, "not started"
+        assert self._launched is not None, "not started"
+        launch, options = self._launched
+        self._server.stop(0)
+        launch.log_path.write_bytes(b"")
+        ports = repeat(self._started_ports, PORT_ATTEMPTS)
+        self._server, _ = launch_server(options, launch, ports, self._start_deadline_s)
 
     def stop(self) -> None:
         """End the server; when this returns nothing of it is left. Nothing happens the second time.
 
         Requests in flight are answered for ``stop_deadline_s``; what remains then is killed.
         """
-        self._server = None
         self._stack.close()
+        self._server = None
 
-    def _stop_server(self, server: GuardedServer) -> None:
+    def _stop_server(self) -> None:
+        server = self._server
+        assert server is not None, "not started"
         # A dead stub never answers what it was asked, so there is nothing to wait for.
         is_broken = server.pid is not None and bool(dead_stubs(server.pid))
         server.stop(0 if is_broken else self._stop_deadline_s)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server process has ended by itself."""
+        return self._server is not None and self._server.ended.is_set()
 
     def check(self) -> None:
         """Return if the server, and each process that runs a model for it, is alive.

@@ -7,6 +7,7 @@ what the codec made without building a message object.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
@@ -18,10 +19,11 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from tritonbulk.access import PLAIN, Access
 from tritonbulk.codec import Reply, Request
-from tritonbulk.dispatch import Failure, Verdict, judge
+from tritonbulk.dispatch import Failure, Meaning, fatal, meaning
 from tritonbulk.errors import ModelError, OutageError
 from tritonbulk.text import said
 from tritonbulk.transport.base import AttemptFailedError
+from tritonbulk.transport.naming import Target
 from tritonbulk.transport.served_model import ServedModel, config_digest, describe
 from tritonbulk.transport.tls import channel_credentials, check_tls, may_be_tls
 
@@ -40,7 +42,9 @@ _TELL_AFTER_S = 1.0
 
 # Sizes are bounded by the codec, so gRPC's own 4 MiB limit is lifted. Its retries stay off: they
 # stop silently at 256 KiB a request, and the dispatcher must see every attempt. Its reconnect
-# backoff would otherwise grow to two minutes. (grpc.io, core/lib/surface channel arguments)
+# backoff would otherwise grow to two minutes. No keepalive: Triton ends connections that ping more
+# often than every 300 s; a connection on which data get no acknowledgement ends after the ping
+# time-out. (grpc.io, core/lib/surface channel arguments)
 _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
@@ -49,6 +53,7 @@ _CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
 )
 
 
@@ -56,19 +61,24 @@ class Endpoint:
     """A connection to one server; an async context manager, and a `Transport`.
 
     Args:
-        address: ``host:port``, or any other gRPC target.
+        target: the server; a text is its address, ``host:port`` or any other gRPC target.
         access: how it is reached: TLS, and headers sent with every call.
+
+    Attributes:
+        target: the same.
+        address: of the target.
 
     Raises:
         OptionError: a file of ``access`` cannot be used; a retry does not help.
     """
 
-    def __init__(self, address: str, access: Access = PLAIN) -> None:
-        self.address = address
+    def __init__(self, target: Target | str, access: Access = PLAIN) -> None:
+        self.target = target if isinstance(target, Target) else Target(target, target)
+        self.address = self.target.address
         self.laid_out_s = 0.0
         self._access = access
         self._headers = access.metadata()
-        self._channel = _open_channel(address, access)
+        self._channel = _open_channel(self.target, access)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         self._infer = self._channel.unary_unary(f"{_SERVICE}/ModelInfer")
         self._stream = self._channel.stream_stream(f"{_SERVICE}/ModelStreamInfer")
@@ -136,7 +146,7 @@ class Endpoint:
             AuthError: it refuses our credentials or our TLS; a retry does not help.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + max_outage_s
+        began_s = loop.time()
         question = service_pb2.ModelReadyRequest(name=model, version=version or "")
         heard, told = "no answer", False
         while True:
@@ -150,13 +160,15 @@ class Endpoint:
                 if may_be_tls(error.failure.text):
                     await asyncio.to_thread(check_tls, self.address, self._access)
                 heard = _check_transient(error.failure, self.address)
-            if loop.time() + _POLL_S > deadline:
+            waited_s = loop.time() - began_s
+            if waited_s + _POLL_S > max_outage_s:
                 raise OutageError(
                     f"{self.address} did not have model {model!r} ready within {max_outage_s:g} s "
                     f"({heard}); check that the server runs there and serves it"
                 )
-            if not told and loop.time() > deadline - max_outage_s + _TELL_AFTER_S:
-                say(f"waiting up to {max_outage_s:g} s for {self.address} ({heard})")
+            if not told and waited_s > _TELL_AFTER_S:
+                until = f"up to {max_outage_s:g} s" if max_outage_s < math.inf else "for ever"
+                say(f"waiting {until} for {self.address} ({heard})")
                 told = True
             await asyncio.sleep(_POLL_S)
 
@@ -167,6 +179,27 @@ class Endpoint:
         except AttemptFailedError:
             return None
         return said(answer.name), said(answer.version)
+
+    async def check(self, model: ServedModel) -> None:
+        """Return if the server has a model ready, and it is this one.
+
+        Raises:
+            AttemptFailedError: it does not answer, or is not ready; it may be later.
+            ModelError: it is ready and has another model, or none of that name; no retry.
+        """
+        question = service_pb2.ModelReadyRequest(name=model.name, version=model.version)
+        if not (await self.ask("ModelReady", question)).ready:
+            await self._check_known(model.name, model.version)
+            raise AttemptFailedError(Failure(14, "UNAVAILABLE", "the model is not at ready state"))
+        try:
+            found = await self.describe(model.name, model.version)
+        except OutageError as error:
+            raise AttemptFailedError(Failure(14, "UNAVAILABLE", str(error))) from error
+        if found != model:
+            raise ModelError(
+                f"{self.address} serves another model {model.name!r} than the run began with, "
+                "under the same version; give it a version of its own, then run again"
+            )
 
     async def describe(self, model: str, version: str | None) -> ServedModel:
         """Return what the server says of the model.
@@ -227,13 +260,18 @@ class Endpoint:
         try:
             await self.ask("ModelMetadata", question)
         except AttemptFailedError as error:
-            failure = error.failure
-            if failure.status == "NOT_FOUND" and "no available versions" not in failure.text:
+            if _is_unknown(error.failure):
+                if not await self._is_ready():
+                    return
                 raise ModelError(
-                    f"{self.address} does not serve {_called(model, version)} ({failure.text}); "
-                    "check the name, or load it"
+                    f"{self.address} does not serve {_called(model, version)} "
+                    f"({error.failure.text}); check the name, or load it"
                 ) from error
-            _check_transient(failure, self.address)
+            _check_transient(error.failure, self.address)
+
+    async def _is_ready(self) -> bool:
+        """Return whether the server says that it is ready, whatever of its models."""
+        return bool((await self.ask("ServerReady", service_pb2.ServerReadyRequest())).ready)
 
     async def _call(self, call: Awaitable[_Answer]) -> _Answer:
         try:
@@ -244,28 +282,37 @@ class Endpoint:
             raise AttemptFailedError(Failure(code.value[0], code.name, words)) from None
 
 
-def _open_channel(address: str, access: Access) -> grpc.aio.Channel:
+def _open_channel(target: Target, access: Access) -> grpc.aio.Channel:
     credentials = channel_credentials(access)
     if credentials is None:
-        return grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS)
+        return grpc.aio.insecure_channel(target.address, options=_CHANNEL_OPTIONS)
     options: tuple[tuple[str, int | str], ...] = _CHANNEL_OPTIONS
-    if access.tls_server_name is not None:
-        options = (*options, ("grpc.ssl_target_name_override", access.tls_server_name))
-    return grpc.aio.secure_channel(address, credentials, options=options)
+    if name := access.tls_server_name or target.authority:
+        options = (*options, ("grpc.ssl_target_name_override", name))
+    return grpc.aio.secure_channel(target.address, credentials, options=options)
 
 
 def _called(model: str, version: str | None) -> str:
     return f"model {model!r}" + (f" version {version}" if version else "")
 
 
+def _is_unknown(failure: Failure) -> bool:
+    """Return whether a server says that it has no such model, and not only none that is loaded."""
+    return failure.status == "NOT_FOUND" and "no available versions" not in failure.text
+
+
 def _check_transient(failure: Failure, address: str) -> str:
     """Return the failure's words if waiting may help; else raise what it means."""
-    verdict, error = judge(failure)
-    if verdict is Verdict.STOP and error is not None:
-        raise type(error)(f"{address}: {error}")
-    if verdict is Verdict.SUSPECT:
+    if error := fatal(failure, address, is_first=True):
+        raise error
+    if _is_unknown(failure):
+        raise ModelError(
+            f"{address} does not serve the model ({failure.text}); check the name and "
+            "--model-version, or load it"
+        )
+    if meaning(failure) in (Meaning.REJECTED, Meaning.SUSPECT):
         raise ModelError(
             f"{address} refuses the question for the model: {failure.text}; check "
             "the model's name and --model-version"
         )
-    return f"{failure.status}: {failure.text}"
+    return str(failure)

@@ -25,16 +25,17 @@ async def open_transports(
     Where shared memory cannot be had the stream takes its place, and ``say`` is told.
     """
     async with contextlib.AsyncExitStack() as stack:
-        yield [await _open(carriage, each, access, say, stack) for each in endpoints]
+        yield [await open_transport(carriage, each, access, say, stack) for each in endpoints]
 
 
-async def _open(
+async def open_transport(
     carriage: Carriage,
     endpoint: Endpoint,
     access: SharedMemoryAccess | None,
     say: Callable[[str], None],
     stack: contextlib.AsyncExitStack,
 ) -> Transport:
+    """Return a transport to one endpoint, closed with the stack; see `open_transports`."""
     if carriage.kind == "unary":
         return endpoint
     region = None

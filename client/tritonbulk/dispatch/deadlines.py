@@ -1,0 +1,67 @@
+"""Deadlines of attempts: long against what requests of that size took, short against for ever.
+
+A deadline does not free the server, which goes on executing, so it is generous: an attempt may take
+four times what the slowest hundredth of its size took, and never less than five seconds.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+DEADLINE_S_MIN = 5.0
+FACTOR = 4.0
+_SAMPLES_MIN = 20
+_SAMPLES_MAX = 200
+_EVERY = 20
+"""The percentile is looked at anew after so many answers, which keeps it cheap."""
+
+
+@dataclass(slots=True)
+class _Size:
+    """What requests of one size took."""
+
+    seconds: deque[float] = field(default_factory=lambda: deque(maxlen=_SAMPLES_MAX))
+    since: int = 0
+    p99_s: float | None = None
+
+
+class Deadlines:
+    """The deadline of each attempt.
+
+    Args:
+        limit_s: seconds that no deadline exceeds, and that one has until enough is known.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._sizes: dict[int, _Size] = {}
+
+    def answered(self, rows: int, seconds: float) -> None:
+        """Take note how long a request of so many rows took."""
+        size = self._sizes.setdefault(rows.bit_length(), _Size())
+        size.seconds.append(seconds)
+        size.since += 1
+        if size.since >= _EVERY and len(size.seconds) >= _SAMPLES_MIN:
+            ordered = sorted(size.seconds)
+            size.p99_s = ordered[min(len(ordered) * 99 // 100, len(ordered) - 1)]
+            size.since = 0
+
+    def late(self, rows: int, seconds: float) -> None:
+        """Take note that one took longer than that: the next ones of its size get longer."""
+        size = self._sizes.get(rows.bit_length())
+        if size is not None and size.p99_s is not None:
+            size.p99_s = max(size.p99_s, seconds / 2)
+
+    def deadline_s(self, rows: int, times_late: int = 0) -> float:
+        """Return how long an attempt may take.
+
+        Args:
+            rows: of the request.
+            times_late: attempts of this request that were late already; each doubles it.
+        """
+        size = self._sizes.get(rows.bit_length())
+        if size is None or size.p99_s is None:
+            return self._limit_s
+        usual_s = max(DEADLINE_S_MIN, FACTOR * size.p99_s)
+        return min(usual_s * 2.0 ** min(times_late, 10), self._limit_s)

@@ -1,0 +1,71 @@
+"""How a run ends that cannot go on: the errors, in words."""
+
+from __future__ import annotations
+
+from tritonbulk.dispatch.policy import Failure, Meaning, meaning
+from tritonbulk.errors import (
+    AnswerError,
+    FailureLimitError,
+    ModelError,
+    OutageError,
+    TritonbulkError,
+)
+
+
+def outage(endpoint: str, failure: Failure, silence_s: float) -> OutageError:
+    """Return the end after too long without a row scored.
+
+    Args:
+        endpoint: address of the server that failed last.
+        failure: how.
+        silence_s: seconds since the last row was scored.
+    """
+    match meaning(failure):
+        case Meaning.SICK:
+            advice = (
+                "the process that runs the model died there, although the server says that it is "
+                "ready: load the model again (RepositoryModelLoad) or restart the server"
+            )
+        case Meaning.BUSY:
+            advice = "its queue is full of other clients' requests: wait, or add servers"
+        case Meaning.LATE:
+            advice = "look at its log; raise --request-timeout if requests do take that long"
+        case Meaning.SUSPECT | Meaning.WRONG:
+            advice = "it fails rows that it scored before: look at its log, restart it"
+        case _:
+            advice = "check that it runs and that the address is right"
+    return OutageError(
+        f"no row was scored for {silence_s:.0f} s (last word of {endpoint}: {failure}); {advice}, "
+        "then run again"
+    )
+
+
+def beyond_limit(rows_failed: int, allowed: int, failure: Failure) -> FailureLimitError:
+    """Return the end after too many failed rows."""
+    if not allowed:
+        return FailureLimitError(f"a row failed, and none may ({failure}); look at model and data")
+    return FailureLimitError(
+        f"{rows_failed} rows failed, and --max-failed-fraction allows {allowed} (last: {failure}); "
+        "look at model and data, or raise the limit"
+    )
+
+
+def none_scored(failure: Failure, rows: int) -> TritonbulkError:
+    """Return the end where every row fails and none was ever scored.
+
+    Args:
+        failure: of the last row.
+        rows: that failed by themselves.
+    """
+    match meaning(failure):
+        case Meaning.WRONG:
+            return AnswerError(f"{failure.text}; nothing was written: mend the model")
+        case Meaning.REJECTED:
+            return ModelError(
+                f"the model refuses every row sent so far ({failure}); check --input-map, the "
+                "data and the model"
+            )
+    return FailureLimitError(
+        f"no row could be scored: {rows} were sent by themselves, and all failed ({failure}); look "
+        "at the server's log, the model and the data"
+    )
