@@ -186,7 +186,7 @@ def test_a_row_that_the_model_rejects_stands_in_the_output_with_its_error():
 
 
 def test_small_segments_fill_the_window_all_the_same():
-    run, server = Run(segment_rows=16), ScriptedTransport(double, delay_s=0.01)
+    run, server = Run(segment_rows=16), ScriptedTransport(double, delay_s=0.1)
     assert run.drive(server, in_flight=16).in_flight_max == 16
 
 
