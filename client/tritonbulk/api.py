@@ -82,6 +82,9 @@ async def score_async(
             options[name] = None
     if options.get("keep") is not None:
         options["keep"] = _strings(options["keep"])
+    for name in ("report", "single_file"):
+        if options.get(name) is not None:
+            options[name] = Path(options[name])
     if isinstance(options.get("profile"), (str, Path)):
         options["profile"] = read_profile(Path(options["profile"]))
     if options.get("model_version") is not None:

@@ -221,16 +221,22 @@ def write_empty(job: OpenJob, source: Source, plan: Plan) -> None:
     commit()
 
 
-def record_run(store: Store, figures: Mapping[str, Any]) -> None:
-    """Leave the figures of one run beside its job; nothing depends on them.
+def record_run(store: Store, figures: Mapping[str, Any] | None, report: bytes) -> str:
+    """Leave the report of one run beside its job, and its figures if it has any.
+
+    Nothing depends on them. Returns the report's name in the store.
 
     Raises:
         SinkError: they cannot be written; the job itself is finished.
     """
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    name = f"{OWN_FOLDER}/runs/{now}-{secrets.token_hex(4)}.json"
-    store.create(name, (json.dumps(figures, indent=1) + "\n").encode())
-    store.tidy()
+    name = f"{OWN_FOLDER}/runs/{now}-{secrets.token_hex(4)}"
+    if figures is not None:
+        store.create(f"{name}.json", (json.dumps(figures, indent=1) + "\n").encode())
+    store.create(f"{name}.html", report)
+    if figures is not None:
+        store.tidy()
+    return f"{name}.html"
 
 
 def scratch_job(folder: Path) -> OpenJob:

@@ -130,6 +130,8 @@ class ScoreOptions:
             `dispatch.limits`. One segment and one request always fit.
         single_file: local file to write all rows to once the job is finished; its extension
             (.csv, .jsonl, .parquet) tells the format; None writes none.
+        report: local file for the run's report (HTML), which replaces what stands there; None
+            leaves it beside the job alone.
         csv_guard: whether a single .csv file's column names and errors are guarded against being
             taken for formulas.
     """
@@ -169,6 +171,7 @@ class ScoreOptions:
     stop_grace_s: float = STOP_GRACE_S
     memory_bytes: int | None = None
     single_file: Path | None = None
+    report: Path | None = None
     csv_guard: bool = True
 
     def __post_init__(self) -> None:
@@ -213,6 +216,7 @@ class ScoreOptions:
             )
         self._check_names()
         self._check_output()
+        self._check_report()
         self._check_profile()
         self._check_shared_memory()
 
@@ -253,6 +257,17 @@ class ScoreOptions:
             raise OptionError(
                 f"--single-file {self.single_file} lies in --out {self.out}, whose readers would "
                 "see every row twice; give another place"
+            )
+
+    def _check_report(self) -> None:
+        if self.report is None:
+            return
+        if self.report.is_dir() or not self.report.absolute().parent.is_dir():
+            raise OptionError(f"--report {self.report} is no file in a folder that exists")
+        if _is_below(self.report, self.out):
+            raise OptionError(
+                f"--report {self.report} lies in --out {self.out}, where parts alone stand; give "
+                "another place, or leave it out: a report is kept in _tritonbulk/runs/ in any case"
             )
 
     @property

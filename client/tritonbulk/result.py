@@ -40,6 +40,7 @@ class ScoreResult:
         bottleneck: the stage that bounded the rate, and the figures that say so; None if there was
             nothing to do.
         profile: the measured choice that pinned batch rows and window; None if none did.
+        report: where the run's report is, an HTML file; "" if there is none.
     """
 
     rows_in: int
@@ -65,3 +66,4 @@ class ScoreResult:
     segments_before: int
     bottleneck: Bottleneck | None
     profile: Profile | None
+    report: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tritonbulk.assembly import (
@@ -19,7 +19,7 @@ from tritonbulk.assembly import (
 from tritonbulk.bottleneck import Bottleneck, find_bottleneck
 from tritonbulk.clocks import Stopwatch
 from tritonbulk.driver import drive
-from tritonbulk.errors import SinkError, StoppedError
+from tritonbulk.errors import StoppedError, TritonbulkError
 from tritonbulk.events import RunEvent
 from tritonbulk.fleet import Fleet
 from tritonbulk.job.commit import OpenJob, look, open_job
@@ -35,13 +35,13 @@ from tritonbulk.jobrun import (
     make_spec,
     missing_segments,
     part_writer,
-    record_run,
     write_empty,
 )
 from tritonbulk.options import ScoreOptions
 from tritonbulk.pipeline import Driven
 from tritonbulk.plan import Plan, make_plan
 from tritonbulk.projection import project
+from tritonbulk.reporting import Reporter
 from tritonbulk.result import ScoreResult
 from tritonbulk.server_statistics import total_seconds
 from tritonbulk.session import (
@@ -102,7 +102,15 @@ async def run_score(
     """
     observer = observer or Observer()
     store = open_store(options.out, is_single_writer=options.single_writer)
-    result = await _run_job(options, store, observer, stop, ready)
+    reporter = Reporter(options)
+    try:
+        result = await _run_job(options, store, _recorded(observer, reporter), stop, ready)
+    except TritonbulkError as error:
+        await asyncio.to_thread(reporter.fail, store, error)
+        raise
+    result, problem = await asyncio.to_thread(reporter.finish, store, result)
+    if problem:
+        observer.say(problem)
     if options.single_file is not None:
         finished = await asyncio.to_thread(look, store)
         await asyncio.to_thread(
@@ -110,6 +118,21 @@ async def run_score(
         )
         observer.say(f"all rows are in {options.single_file} as well")
     return result
+
+
+def _recorded(observer: Observer, reporter: Reporter) -> Observer:
+    """Return an observer that the reporter listens to as well."""
+
+    def begin(rows: int | None) -> None:
+        reporter.begin()
+        observer.begin(rows)
+
+    def note(event: RunEvent) -> None:
+        reporter.note(event)
+        if observer.note is not None:
+            observer.note(event)
+
+    return replace(observer, begin=begin, note=note)
 
 
 async def _run_job(
@@ -235,12 +258,7 @@ class _Run:
         if not self.job.parts:
             await asyncio.to_thread(write_empty, self.job, source, plan)
         manifest, _ = await asyncio.to_thread(self.job.finish)
-        result = self._result(driven, transport, manifest, before, bottleneck)
-        try:
-            await asyncio.to_thread(record_run, self.job.store, asdict(result))
-        except SinkError as error:
-            self.observer.say(f"the job is finished, but figures of this run are not kept: {error}")
-        return result
+        return self._result(driven, transport, manifest, before, bottleneck)
 
     def _fleet(self, carriage: Carriage, stack: contextlib.AsyncExitStack) -> Fleet:
         def open_one(

@@ -170,6 +170,12 @@ from tritonbulk.scoring import Observer, run_score
     show_default=True,
     help="Stop when a larger share of all rows fails (and more than 10 rows, unless it is 0).",
 )
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="HTML report of the run; one is kept in _tritonbulk/runs/ of the output in any case.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def command(**given: Any) -> int:
     """Score files with a model, one output row for every input row, in order.
@@ -204,6 +210,7 @@ def command(**given: Any) -> int:
         stop_grace_s=given["stop_grace"],
         memory_bytes=given["memory"],
         single_file=given["single_file"],
+        report=given["report"],
         csv_guard=given["csv_guard"],
     )
     try:
@@ -239,6 +246,8 @@ def _print_summary(result: ScoreResult) -> None:
     if result.bottleneck is not None:
         click.echo(f"bottleneck: {describe(result.bottleneck)}")
     click.echo(f"output: {result.output}")
+    if result.report:
+        click.echo(f"report: {result.report}")
     if result.segments_before:
         click.echo(
             f"the job holds {result.job_rows:,} rows in all, {result.job_rows_failed:,} failed; "

@@ -20,7 +20,7 @@ from tritonbulk.report.frame import (
 from tritonbulk.report.lines import Line, draw_line
 from tritonbulk.report.markup import Markup, element, escape
 from tritonbulk.report.numbers import compact, percent
-from tritonbulk.report.scale import Axis, is_shown
+from tritonbulk.report.scale import LOG_LOW, Axis, is_shown
 
 BAR_PX, GAP_PX = 18, 8
 """Height of one horizontal bar, and of the space below it."""
@@ -109,6 +109,7 @@ def bar_chart(
     show: Callable[[float], str] = compact,
     note: str = "",
     colours: Sequence[str] = palette.SERIES,
+    full: float | None = None,
 ) -> Markup:
     """Return horizontal bars as a figure, each stacked of the same parts.
 
@@ -119,11 +120,13 @@ def bar_chart(
         show: how a length is written.
         note: a sentence below the title.
         colours: of the parts, used in turn.
+        full: what a bar over the whole width would be; None: the longest one.
     """
     sums = [math.fsum(v for v in bar.parts if is_shown(v) and v > 0) for bar in bars]
     longest = max(sums, default=0.0)
-    if not longest > 0:
+    if not longest > LOG_LOW:
         return empty(title, "nothing was measured")
+    longest = max(longest, full or 0.0)
     names = [escape(bar.name, _NAME_LETTERS) for bar in bars]
     notes = [bar.note or show(total) for bar, total in zip(bars, sums, strict=True)]
     left = max(text_width(bar.name[:_NAME_LETTERS]) for bar in bars) + 10

@@ -14,7 +14,7 @@ from tritonbulk.report.scale import Axis, Scale, fit
 
 WIDTH, HEIGHT = 440, 260
 TEXT_PX = 12
-_LETTER_PX = 6.6
+_LETTER_PX = 7.4
 """Mean width of a letter or digit at `TEXT_PX`, on the wide side."""
 _TOP, _RIGHT, _BOTTOM, _INSET = 26, 14, 42, 16
 

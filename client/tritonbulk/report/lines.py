@@ -120,7 +120,7 @@ def line_chart(
         title,
         [
             drawn.draw_axes(),
-            *(draw_line(line, drawn) for line in lines),
+            *(draw_line(line, drawn, place) for place, line in enumerate(lines)),
             *(_draw_series(s, key, drawn) for s, key in zip(shown, keys, strict=True)),
         ],
         alt or _describe(shown, x, y),
@@ -209,8 +209,14 @@ def _whisker(point: Point, drawn: Plane) -> str:
     return f"M{x - 4:.1f} {low:.1f}h8M{x:.1f} {low:.1f}V{high:.1f}M{x - 4:.1f} {high:.1f}h8"
 
 
-def draw_line(line: Line, drawn: Plane) -> Markup | None:
-    """Return a pointed-out value, drawn; None if it has no place."""
+def draw_line(line: Line, drawn: Plane, place: int = 0) -> Markup | None:
+    """Return a pointed-out value, drawn; None if it has no place.
+
+    Args:
+        line: the value.
+        drawn: where.
+        place: which of the chart's lines it is: names beside vertical ones stand in rows.
+    """
     scale = drawn.x if line.is_vertical else drawn.y
     if not scale.shows(line.at):
         return None
@@ -218,17 +224,12 @@ def draw_line(line: Line, drawn: Plane) -> Markup | None:
     if line.is_vertical:
         ends = {"x1": at, "x2": at, "y1": drawn.y.end, "y2": drawn.floor}
         is_left = at + 4 + text_width(line.name) > WIDTH
-        place = text_at(
-            at + (-4 if is_left else 4),
-            drawn.y.end + 10,
-            line.name,
-            "end" if is_left else "start",
-            class_="mark",
-        )
+        x, y, anchor = at - 4 if is_left else at + 4, 10 + place * 14, "end" if is_left else "start"
+        name = text_at(x, drawn.y.end + y, line.name, anchor, class_="mark")
     else:
         ends = {"x1": drawn.left, "x2": drawn.x.end, "y1": at, "y2": at}
-        place = text_at(drawn.x.end, at - 4, line.name, "end", class_="mark")
-    return element("g", element("line", class_="mark", **ends), place)
+        name = text_at(drawn.left + 4, at - 4, line.name, class_="mark")
+    return element("g", element("line", class_="mark", **ends), name)
 
 
 def _note(name: str, point: Point, drawn: Plane) -> str:

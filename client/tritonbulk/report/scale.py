@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tritonbulk.report.numbers import compact
 
 LOG_LOW = 1e-12
-"""Smallest value that a logarithmic axis shows; what is smaller, 0 above all, has no place."""
+"""Smallest value that a logarithmic axis shows, and smallest bar that is not none."""
 
 
 VALUE_MAX = 1e15

@@ -13,7 +13,8 @@ header { padding-top: 28px; }
 h1 { font-size: 1.6rem; line-height: 1.25; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 36px 0 4px; padding-bottom: 6px;
   border-bottom: 1px solid var(--edge); }
-header p, .lead, footer { color: var(--soft); margin: 4px 0 0; overflow-wrap: anywhere; }
+header p, .lead, footer { color: var(--soft); overflow-wrap: anywhere; }
+header p, .lead { margin: 4px 0 0; }
 footer { font-size: .8rem; margin-top: 40px; padding-bottom: 32px; }
 .verdict { margin: 20px 0 0; padding: 14px 18px; border: 1px solid var(--edge); border-radius: 8px;
   border-left: 6px solid var(--soft); background: var(--field); overflow-wrap: anywhere; }
@@ -22,14 +23,13 @@ footer { font-size: .8rem; margin-top: 40px; padding-bottom: 32px; }
 .verdict.good { border-left-color: var(--good); } .verdict.good .sign { color: var(--good); }
 .verdict.warn { border-left-color: var(--warn); } .verdict.warn .sign { color: var(--warn); }
 .verdict.bad { border-left-color: var(--bad); } .verdict.bad .sign { color: var(--bad); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px;
-  margin: 16px 0 0; }
+.tiles { display: grid; grid-template-columns: repeat(4, 1fr); gap: 12px; margin: 16px 0 0; }
 .tiles div { border: 1px solid var(--edge); border-radius: 8px; padding: 10px 14px; min-width: 0; }
 .tiles dt { color: var(--soft); font-size: .85rem; }
 .tiles dd { margin: 0; font-size: .8rem; color: var(--soft); overflow-wrap: anywhere; }
 .tiles .number { font-size: 1.5rem; line-height: 1.3; font-weight: 650; color: var(--ink);
   font-variant-numeric: tabular-nums; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr));
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 400px), 1fr));
   gap: 16px; margin-top: 14px; align-items: stretch; }
 figure { margin: 0; padding: 12px 14px; border: 1px solid var(--edge); border-radius: 8px;
   min-width: 0; }
@@ -38,6 +38,7 @@ figcaption span { color: var(--soft); font-size: .82rem; display: block; line-he
 svg.chart { display: block; width: 100%; height: auto; margin-top: 8px; }
 svg text { font-size: 12px; fill: var(--ink); font-variant-numeric: tabular-nums; }
 svg text.axis, svg text.mark { fill: var(--soft); }
+svg text.mark { paint-order: stroke; stroke: #fff; stroke-width: 3px; }
 svg text.inverse { fill: #fff; }
 svg .grid { stroke: #e6eaee; } svg .base { stroke: #8c959f; }
 svg line.mark { stroke: #57606a; stroke-dasharray: 4 3; }
@@ -51,7 +52,7 @@ svg.spark { vertical-align: middle; }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; }
 th { text-align: left; color: var(--soft); font-weight: 600; }
 th, td { padding: 5px 12px 5px 0; border-bottom: 1px solid var(--edge); vertical-align: top; }
-td { overflow-wrap: anywhere; }
+td:last-child:not(.n) { overflow-wrap: anywhere; min-width: 17em; }
 .n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .card { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr));
   gap: 0 32px; margin: 12px 0 0; font-size: .88rem; }
@@ -62,10 +63,12 @@ td { overflow-wrap: anywhere; }
 pre { background: var(--field); border-radius: 6px; padding: 10px 12px; margin: 10px 0 0;
   white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85rem; }
 details { margin-top: 12px; } summary { cursor: pointer; color: var(--blue); }
+@media (max-width: 720px) {
+  .tiles { grid-template-columns: 1fr 1fr; gap: 8px; }
+}
 @media (max-width: 480px) {
   main, footer { padding: 0 12px; }
   figure { padding: 10px 8px; }
-  .tiles { grid-template-columns: 1fr 1fr; gap: 8px; }
   .tiles .number { font-size: 1.25rem; }
   .verdict { padding: 12px; }
 }
