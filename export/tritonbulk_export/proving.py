@@ -15,6 +15,7 @@ import pyarrow as pa
 from tritonbulk.contract import InputTensor, OutputTensor, datatype
 from tritonbulk.errors import InputError, OptionError
 from tritonbulk_export.config import default_max_batch_size, derive_batch_size
+from tritonbulk_export.elsewhere import check_runtime
 from tritonbulk_export.golden import golden_rows
 from tritonbulk_export.graph import model_files, repair, with_output_shapes
 from tritonbulk_export.limits import LIMITS
@@ -87,8 +88,10 @@ def prove(source: SourceModel, sample: pa.Table, target: Target) -> Proved:
     proved = case.exact(graph, session, batch)
     if target.precision != "fp32":
         proved = case.converted(graph, proved)
-    notes = (*source.notes, *names, *mended.notes, *shape_notes, *proved.notes)
-    return replace(proved, notes=notes)
+    notes = [*source.notes, *names, *mended.notes, *shape_notes, *proved.notes]
+    if target.check_runtime:
+        notes.append(case.check_runtime(proved))
+    return replace(proved, notes=tuple(notes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +177,22 @@ class _Case:
                 is_verified=change.is_verified,
             ),
             notes=change.notes,
+        )
+
+    def check_runtime(self, proved: Proved) -> str:
+        """Return what the ONNX Runtime of the target's container says of the published files."""
+        if self.target.precision == "bf16":
+            raise OptionError("--check-runtime runs on a CPU, where bf16 cannot; leave it out")
+        kinds = {tensor.name: tensor.datatype.name for tensor in proved.inputs}
+        return check_runtime(
+            proved.files,
+            release(self.target.triton),
+            {
+                name: tensor.astype(np.float16) if kinds[name] == "FP16" else tensor
+                for name, tensor in self.tensors.items()
+            },
+            proved.answers,
+            LIMITS[self.target.precision].with_tolerance(self.target.tolerance),
         )
 
     def _calibration(self) -> np.ndarray:

@@ -255,6 +255,7 @@ class TargetOptions(TypedDict, total=False):
     int8_preset: str
     calibration_rows: int
     load: LoadTarget | None
+    check_runtime: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +284,8 @@ class Target:
         calibration_rows: sample rows that static INT8 is calibrated on, half of them at most;
             parity is judged on the others.
         load: a running server that loads the version and scores its golden rows; None: none.
+        check_runtime: run the published files in the ONNX Runtime of the target's container as
+            well, which is fetched for it.
     """
 
     name: str
@@ -302,6 +305,7 @@ class Target:
     int8_preset: str = "cpu"
     calibration_rows: int = 256
     load: LoadTarget | None = None
+    check_runtime: bool = False
 
     @classmethod
     def of(cls, **options: Unpack[TargetOptions]) -> Target:

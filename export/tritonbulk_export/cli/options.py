@@ -66,6 +66,10 @@ _GRAPH = (
         f"[default: {DEFAULT_RELEASE.tag}, whose graphs all newer ones load]",
     ),
     click.option(
+        "--check-runtime", is_flag=True,
+        help="Run what is published in the ONNX Runtime of that release too, fetched for it.",
+    ),
+    click.option(
         "--drop-output", "drop_outputs", multiple=True, metavar="OUTPUT",
         help="Leave this output out; may be repeated.",
     ),
