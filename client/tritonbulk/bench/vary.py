@@ -20,15 +20,13 @@ from tritonclient.grpc import service_pb2
 
 from tritonbulk.access import Access
 from tritonbulk.bench import configuration
-from tritonbulk.bench.setting import Variant, describe_variant
-from tritonbulk.errors import ModelError, OptionError, TritonbulkError
+from tritonbulk.bench.setting import Variant
+from tritonbulk.errors import OptionError, TritonbulkError
 from tritonbulk.server.locks import try_lock
 from tritonbulk.transport import AttemptFailedError, Endpoint
 
 LOAD_S = 300.0
 """How long a model may take to load."""
-
-_SETTLE_S = 10.0
 
 
 class RefusedError(TritonbulkError):
@@ -89,6 +87,22 @@ class Control:
         for endpoint in self._endpoints:
             await _load(endpoint, self._model, configuration.to_json(edited), self._headers)
         self.current = variant
+
+    async def reload(self) -> Variant:
+        """Serve the model as its repository has it now, and take that for how it was; return it.
+
+        Raises:
+            RefusedError: a server does not load it, or does not tell its configuration.
+        """
+        self.current = Variant(-1)
+        for endpoint in self._endpoints:
+            await _load(endpoint, self._model, None, self._headers)
+        config = await read_config(self._endpoints[0], self._model, self.base.version)
+        if config is None:
+            raise RefusedError("the server does not tell its configuration")
+        found = configuration.variant_of(config, self.base.version)
+        self.config, self.base, self.current = config, found, found
+        return found
 
     async def put_back(self) -> None:
         """Serve the model as it was.
@@ -234,21 +248,3 @@ async def _load(
         if "restricted" in text:
             hint = "; it keeps model control to itself"
         raise RefusedError(f"{endpoint.address} does not load it: {text}{hint}") from error
-
-
-async def check_control(control: Control, say: Callable[[str], None]) -> None:
-    """Return if the servers allow model control, shown by loading the model as it is.
-
-    Raises:
-        ModelError: they do not; start them with explicit model control.
-    """
-    try:
-        await control.put_back()
-    except RefusedError as error:
-        raise ModelError(f"instances and delay cannot be varied: {error}") from error
-    say("the server allows model control; it is put back as it is after the sweep")
-
-
-def variant_text(variant: Variant, base: Variant) -> str:
-    """Return a variant in words."""
-    return describe_variant(variant, base) or "as configured"

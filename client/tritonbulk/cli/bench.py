@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
+from tritonbulk.bench.apply import Applied, carry_out, propose
+from tritonbulk.bench.cross_check import Checked, cross_check, points_of
 from tritonbulk.bench.figures import to_plain
 from tritonbulk.bench.options import BATCH_ROWS, IN_FLIGHT, REPEATS, TRIAL_S, BenchOptions
 from tritonbulk.bench.runner import open_runner
 from tritonbulk.bench.sweep import Sweep, sweep
-from tritonbulk.cli.bench_view import (
-    TABLE_WIDTH,
-    SweepView,
-    ceiling_text,
-    cell_table,
-    verdict_text,
-)
+from tritonbulk.bench.vary import restore
+from tritonbulk.cli.bench_view import SweepView, show, show_applied, show_checked
 from tritonbulk.cli.common import (
     access_options,
     duration_s,
@@ -121,6 +117,19 @@ def _list(numbers: tuple[int, ...]) -> str:
     help="File for the figures; raw trials go beside it (.trials.jsonl), and an interrupted sweep "
     "goes on from them.",
 )
+@click.option(
+    "--apply",
+    "is_applied",
+    is_flag=True,
+    help="Measure the recommended config.pbtxt against the present one, and write it (with a "
+    "backup) if its gain is confirmed.",
+)
+@click.option(
+    "--perf-analyzer",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Also run NVIDIA's perf_analyzer, on the same points with the same rows.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 def command(**given: Any) -> int:
     """Find out how fast your rows go through a model, what bounds it, and what to deploy.
@@ -151,30 +160,67 @@ def command(**given: Any) -> int:
         **parse_source_options(given),
     )
     with SweepView() as view:
-        measured = asyncio.run(_measure(options, bench, view.say, view.tell))
-    # Squeezed into a narrow pipe the table would be unreadable.
-    Console(width=max(Console().width, TABLE_WIDTH)).print(cell_table(measured))
-    click.echo(ceiling_text(measured))
-    if measured.verdict is not None:
-        click.echo(verdict_text(measured.verdict))
-    else:
-        click.echo("no verdict: in no trial were all rows scored")
-    figures = to_plain(measured)
+        done = asyncio.run(
+            _bench(
+                options,
+                bench,
+                view,
+                is_applied=given["is_applied"],
+                perf_analyzer=given["perf_analyzer"],
+            )
+        )
+    figures = {
+        **to_plain(done.sweep),
+        "perf_analyzer": [asdict(each) for each in done.checked],
+        "applied": None if done.applied is None else _applied(done.applied),
+    }
     _save(given["out"], json.dumps(figures, indent=1))
     click.echo(f"figures: {given['out']}")
     if given["as_json"]:
         click.echo(json.dumps(figures))
-    return 0 if measured.verdict is not None else 1
+    return 0 if done.sweep.verdict is not None else 1
 
 
-async def _measure(
+@dataclass(frozen=True, slots=True)
+class _Done:
+    sweep: Sweep
+    checked: list[Checked]
+    applied: Applied | None
+
+
+async def _bench(
     options: ScoreOptions,
     bench: BenchOptions,
-    say: Callable[[str], None],
-    tell: Callable[[Sweep], None],
-) -> Sweep:
-    async with open_runner(options, bench, say) as runner:
-        return await sweep(runner, say, tell)
+    view: SweepView,
+    *,
+    is_applied: bool,
+    perf_analyzer: Path | None,
+) -> _Done:
+    """Measure, show the verdict, and do what else was asked for while the servers are up."""
+    await restore(view.say, options.access)
+    checked: list[Checked] = []
+    applied: Applied | None = None
+    async with open_runner(options, bench, view.say) as runner:
+        measured = await sweep(runner, view.say, view.tell)
+        view.stop()
+        show(measured)
+        _save(Path(options.out), json.dumps(to_plain(measured), indent=1))
+        if perf_analyzer is not None:
+            points = points_of(measured)
+            checked = await cross_check(runner, points, perf_analyzer, view.say)
+            show_checked(checked)
+        if is_applied:
+            proposal = propose(runner, measured)
+            click.echo(proposal.diff or f"{proposal.path} needs no change")
+            if proposal.diff:
+                applied = await carry_out(runner, measured, proposal, view.say)
+                show_applied(applied, proposal.path)
+    return _Done(measured, checked, applied)
+
+
+def _applied(applied: Applied) -> dict[str, Any]:
+    backup = None if applied.backup is None else str(applied.backup)
+    return {**asdict(applied), "backup": backup}
 
 
 def _save(path: Path, text: str) -> None:

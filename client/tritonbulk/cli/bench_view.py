@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console, Group, RenderableType
+import click
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from tritonbulk.bench.apply import Applied
 from tritonbulk.bench.cells import Cell, best_cell, summarize
+from tritonbulk.bench.cross_check import Checked
 from tritonbulk.bench.setting import describe_variant
 from tritonbulk.bench.sweep import Sweep
 from tritonbulk.bench.verdict import Advice, Verdict
@@ -66,8 +71,13 @@ class SweepView:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the growing table away."""
         if self._live is not None:
             self._live.stop()
+            self._live = None
 
     def say(self, text: str) -> None:
         """Show one sentence."""
@@ -106,11 +116,46 @@ def ceiling_text(sweep: Sweep) -> str:
     )
 
 
-def cell_table(sweep: Sweep) -> RenderableType:
-    """Return the table of all cells, the recommended one marked."""
-    cells = summarize(sweep.trials)
+def show(sweep: Sweep) -> None:
+    """Print all cells, the recommended one marked, and the verdict."""
     table = Table(title="rows per second, end to end (median, 95 % interval)")
-    return _fill(table, sweep, cells)
+    # Squeezed into a narrow pipe the table would be unreadable.
+    console = Console(width=max(Console().width, TABLE_WIDTH))
+    console.print(_fill(table, sweep, summarize(sweep.trials)))
+    click.echo(ceiling_text(sweep))
+    if sweep.verdict is None:
+        click.echo("no verdict: in no trial were all rows scored")
+    else:
+        click.echo(verdict_text(sweep.verdict))
+
+
+def show_checked(checked: Sequence[Checked]) -> None:
+    """Print ours beside perf_analyzer's."""
+    table = Table(title="beside perf_analyzer (medians of rows per second)")
+    for heading in ("rows", "in flight", "ours", "theirs", "ours ÷ theirs", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for each in checked:
+        table.add_row(
+            f"{each.setting.batch_rows:,}",
+            str(each.setting.in_flight),
+            f"{median(each.ours):,.0f}",
+            f"{median(each.theirs):,.0f}",
+            f"{each.ratio.value:.3f}",
+            f"{each.ratio.low:.3f} … {each.ratio.high:.3f}",
+        )
+    Console(width=max(Console().width, TABLE_WIDTH)).print(table)
+
+
+def show_applied(applied: Applied, path: Path) -> None:
+    """Print what became of a changed configuration."""
+    gain = ""
+    if applied.ratio is not None:
+        ratio = applied.ratio
+        gain = f" ({ratio.value:.3f} × as fast, {ratio.low:.3f} … {ratio.high:.3f})"
+    if applied.is_kept:
+        click.echo(f"applied: {path} is the recommended one{gain}; it was {applied.backup}")
+    else:
+        click.echo(f"not applied: {path} is as it was, because {applied.why}{gain}")
 
 
 def short(value: float) -> str:
