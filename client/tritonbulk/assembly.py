@@ -82,7 +82,8 @@ def make_limits(options: ScoreOptions, rows: int | None) -> Limits:
 
     Where only reading tells how many rows there are, the share of failed rows is of those so far.
     """
-    fraction = options.failed_fraction_max if options.on_error == "keep" else 0.0
+    keeps = options.on_error == "keep" and options.status_columns
+    fraction = options.failed_fraction_max if keeps else 0.0
     limits = Limits(
         options.outage_s,
         failed_rows_max(fraction, rows or 0),

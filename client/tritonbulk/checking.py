@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from tritonbulk.errors import DamagedError, InputError, OutputError, SourceError
-from tritonbulk.job.commit import look, read_listed
+from tritonbulk.job.commit import look, read_listed, read_object
 from tritonbulk.job.manifest import Manifest, check_tiling
-from tritonbulk.job.protocol import Standing, StandingJob
+from tritonbulk.job.protocol import Standing, StandingJob, follows_on
 from tritonbulk.job.statement import PartStatement, part_number, read_part
 from tritonbulk.job.stores.base import Store
 from tritonbulk.part import decode_part
@@ -110,6 +110,9 @@ def verify(store: Store) -> Verified:
     for job in standing.jobs:
         if job.manifest is None:
             problems.append("the job is unfinished; run it again to do the rest")
+            found = _unfinished_parts(store, job, standing.parts)
+            parts, rows = parts + len(found.good), rows + sum(each.rows for each in found.good)
+            problems += found.problems
             continue
         good: list[PartStatement] = []
         for entry in job.manifest.parts:
@@ -126,6 +129,7 @@ def verify(store: Store) -> Verified:
         checked, faults = _verified_inputs(job.file.spec, job.manifest)
         inputs += checked
         problems += faults
+    problems += [f"{name}: it is no part of a job" for name in standing.foreign]
     listed = {entry["name"] for entry in standing.listed}
     if all(job.manifest for job in standing.jobs):
         problems += [
@@ -142,7 +146,11 @@ def _jobs_of(store: Store) -> Standing:
 
 
 def _verified_part(store: Store, job: StandingJob, entry: Mapping[str, Any]) -> PartStatement:
-    data = read_listed(store, entry)
+    return _checked_part(read_listed(store, entry), job)
+
+
+def _checked_part(data: bytes, job: StandingJob) -> PartStatement:
+    """Return what a part states, all of it checked."""
     statement = read_part(data)
     try:
         table = decode_part(data, job.file.out_format)
@@ -155,6 +163,34 @@ def _verified_part(store: Store, job: StandingJob, entry: Mapping[str, Any]) -> 
     if statement.fingerprint != job.file.fingerprint:
         raise DamagedError("it is a part of another job")
     return statement
+
+
+@dataclass(frozen=True, slots=True)
+class _Unfinished:
+    good: list[PartStatement]
+    problems: list[str]
+
+
+def _unfinished_parts(store: Store, job: StandingJob, names: Sequence[str]) -> _Unfinished:
+    """Read the parts of a job that has no manifest yet; each is sealed and says what it is."""
+    found = _Unfinished([], [])
+    latest: PartStatement | None = None
+    for name in names:
+        if (part_number(name) or 0) < job.file.segment_begin:
+            continue  # of a job before it
+        try:
+            statement = _checked_part(read_object(store, name), job)
+        except DamagedError as error:
+            found.problems.append(f"{name}: {error}")
+            continue
+        if job.file.part_name(statement.segment) != name:
+            found.problems.append(f"{name}: it is the part of another segment")
+        elif latest is not None and not follows_on(latest, statement):
+            found.problems.append(f"{name}: its rows do not go on where those before it end")
+        else:
+            found.good.append(statement)
+            latest = statement
+    return found
 
 
 def _verified_inputs(spec: Mapping[str, Any], manifest: Manifest) -> tuple[int, list[str]]:

@@ -13,8 +13,10 @@
     │   └── AuthError         the server refuses our credentials or our TLS
     ├── DataError             a value that was found while scoring cannot be fed      exit 2
     ├── SourceError           reading input failed after the job had begun            exit 3
+    │   └── ChangedError      an input is not what it was when the job began
     ├── SinkError             writing output failed: disk full, permission            exit 3
     ├── DamagedError          a part or manifest is not what was written              exit 3
+    │   └── MissingError      a part of an unfinished job is, or has gone
     ├── StoppedError          a run was asked to stop, and did; the job goes on later exit 3
     ├── ServerError           the embedded server                                     exit 3
     │   ├── InstallError      its environment could not be made
@@ -99,6 +101,12 @@ class SourceError(TritonbulkError):
     retry_helps = True
 
 
+class ChangedError(SourceError):
+    """An input is not what it was when the job began; a retry is refused until it is restored."""
+
+    retry_helps = False
+
+
 class SinkError(TritonbulkError):
     """Writing output failed (disk full, permission). A retry helps once the cause is gone."""
 
@@ -107,6 +115,12 @@ class SinkError(TritonbulkError):
 
 class DamagedError(TritonbulkError):
     """A part or a manifest is not what was written; its text says what to do before a retry."""
+
+
+class MissingError(DamagedError):
+    """A part of an unfinished job is damaged or has gone. A retry scores its rows again."""
+
+    retry_helps = True
 
 
 class StoppedError(TritonbulkError):

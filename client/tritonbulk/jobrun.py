@@ -20,15 +20,17 @@ import pyarrow as pa
 
 from tritonbulk.codec import Predictions
 from tritonbulk.contract import tensors_to_plain
+from tritonbulk.errors import ChangedError
 from tritonbulk.job.commit import OpenJob
 from tritonbulk.job.fingerprint import fingerprint
 from tritonbulk.job.manifest import StoredPart
-from tritonbulk.job.protocol import OWN_FOLDER, Standing, StandingJob, inputs_to_score
+from tritonbulk.job.protocol import OWN_FOLDER, Standing, StandingJob, inputs_to_score, joins
 from tritonbulk.job.spec import Follows, InputIdentity, JobFile, JobSpec, ModelIdentity
 from tritonbulk.job.statement import PART_KEY, PartStatement
 from tritonbulk.job.stores.base import Store
 from tritonbulk.job.stores.local import LocalStore
-from tritonbulk.options import DEFAULT_REPOSITORY, OutFormat, ScoreOptions
+from tritonbulk.modelfiles import ModelFiles
+from tritonbulk.options import OutFormat, ScoreOptions
 from tritonbulk.part import encode_part, output_schema, part_table
 from tritonbulk.plan import Plan
 from tritonbulk.segments import Segment
@@ -55,6 +57,7 @@ _VALUE_OPTIONS = (
     "segment_rows",
     "limit_rows",
     "cpu",
+    "status_columns",
 )
 
 
@@ -82,7 +85,7 @@ def job_inputs(source: Source, options: ScoreOptions, standing: Standing) -> Job
         SourceError: a file cannot be read, or has gone; a retry may help.
         OutputError: with ``only_new`` a file that was scored has changed; no retry.
     """
-    stamps = tuple(stamp(file) for file in source.files)
+    stamps = tuple(stamp(file, is_strict=options.strict_inputs) for file in source.files)
     identities = identify(source.files, source.file_rows, is_strict=options.strict_inputs)
     if not options.only_new:
         return JobInputs(source, identities, stamps, None)
@@ -98,24 +101,19 @@ def job_inputs(source: Source, options: ScoreOptions, standing: Standing) -> Job
     return JobInputs(restricted, chosen, tuple(stamps[at] for at in positions), follows)
 
 
-def asked_of(options: ScoreOptions) -> str:
+def asked_of(options: ScoreOptions, files: ModelFiles | None) -> str:
     """Return a digest of all that can change a job's values and is known before a server is.
 
-    It covers the files of the model's entry by size and time. "" with servers at endpoints, which
-    only they themselves can describe.
+    It covers the files of the model's entry. "" where there are none to look at (None): with
+    servers at endpoints, which only they themselves can describe.
     """
-    if options.endpoints:
+    if files is None:
         return ""
-    entry = (options.repository or DEFAULT_REPOSITORY) / options.model
-    files = sorted(path for path in entry.rglob("*") if path.is_file())
     return fingerprint(
         {
             "release": version("tritonbulk"),
             "options": {name: str(getattr(options, name)) for name in _VALUE_OPTIONS},
-            "entry": [
-                (str(path.relative_to(entry)), path.stat().st_size, path.stat().st_mtime_ns)
-                for path in files
-            ],
+            "entry": files.digests,
         }
     )
 
@@ -130,9 +128,14 @@ def finished_job(standing: Standing, inputs: JobInputs, asked: str) -> StandingJ
 
 
 def make_spec(
-    options: ScoreOptions, inputs: JobInputs, model: ServedModel, plan: Plan, segment_rows: int
+    options: ScoreOptions,
+    inputs: JobInputs,
+    model: ServedModel,
+    plan: Plan,
+    segment_rows: int,
+    files: ModelFiles | None = None,
 ) -> JobSpec:
-    """Return what the output of a run depends on."""
+    """Return what the output of a run depends on; ``files`` are the model's, where known."""
     schema = inputs.source.schema
     kept = [schema.field(name) for name in plan.keep]
     return JobSpec(
@@ -148,12 +151,18 @@ def make_spec(
             model.version,
             model.contract.digest if model.contract else "",
             model.config_digest,
+            files.of_version(model.name, model.version) if files else "",
         ),
         tensors=tensors_to_plain(plan.inputs, plan.outputs),
         output=tuple(
             (field.name, str(field.type))
             for field in output_schema(
-                kept, plan.outputs, plan.names, options.out_format, options.vectors
+                kept,
+                plan.outputs,
+                plan.names,
+                options.out_format,
+                options.vectors,
+                has_status=options.status_columns,
             )
         ),
         encoding=_ENCODINGS[options.out_format],
@@ -170,17 +179,32 @@ def missing_segments(
     Raises:
         SourceError: an input has changed since the run began, or cannot be read.
         InputError: a file is not what it claims to be; a retry does not help.
+        StoppedError: nobody waits for the next one any more.
     """
-    begin = job.file.segment_begin
-    done = {segment - begin for segment in job.parts}
-    for segment, rows in inputs.source.read(segment_rows, plan.columns, limit_rows, done):
-        # After reading: what was read is then what the fingerprint speaks of.
-        check_unchanged(inputs.source.files[segment.file_index], inputs.stamps[segment.file_index])
-        yield replace(segment, index=begin + segment.index), rows
+    begin, before = job.file.segment_begin, dict(job.parts)
+    done = {segment - begin for segment in before}
+
+    def check(file_index: int) -> None:
+        check_unchanged(inputs.source.files[file_index], inputs.stamps[file_index])
+
+    for segment, rows in inputs.source.read(
+        segment_rows, plan.columns, limit_rows, done, lambda: job.sleep(0), check
+    ):
+        # After reading: what was read is then what the fingerprint speaks of. A file that was left
+        # behind is checked too, since what it holds numbers the segments of those after it.
+        check(segment.file_index)
+        numbered = replace(segment, index=begin + segment.index)
+        if not joins(before, numbered):
+            raise ChangedError(
+                f"{inputs.source.files[segment.file_index].name}: the rows around row "
+                f"{segment.row_begin} are not those that stand in the output; restore the inputs "
+                "and run again, or score them into another --out"
+            )
+        yield numbered, rows
 
 
 def part_writer(
-    job: OpenJob, keep: Sequence[str]
+    job: OpenJob, keep: Sequence[str], *, has_status: bool = True
 ) -> Callable[[Segment, pa.RecordBatch, Predictions], Callable[[], StoredPart]]:
     """Return what makes the part of one complete segment, and in turn returns what commits it.
 
@@ -202,17 +226,19 @@ def part_writer(
         )
         kept, footer = rows.select(keep), {PART_KEY: statement.to_text()}
         file = io.BytesIO()
-        table = part_table(kept, predictions, job.file.spec["vectors"], footer)
+        table = part_table(
+            kept, predictions, job.file.spec["vectors"], footer, has_status=has_status
+        )
         encode_part(table, file, job.file.out_format, keep)
         return partial(job.commit, statement, file.getvalue())
 
     return write
 
 
-def write_empty(job: OpenJob, source: Source, plan: Plan) -> None:
+def write_empty(job: OpenJob, source: Source, plan: Plan, *, has_status: bool = True) -> None:
     """Commit one part without rows, so that whoever reads the output finds its columns."""
     kept = pa.schema([source.schema.field(name) for name in plan.keep])
-    write = part_writer(job, plan.keep)
+    write = part_writer(job, plan.keep, has_status=has_status)
     commit = write(
         Segment(job.file.segment_begin, 0, 0, 0),
         pa.RecordBatch.from_pylist([], kept),

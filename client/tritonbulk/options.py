@@ -134,6 +134,8 @@ class ScoreOptions:
             leaves it beside the job alone.
         csv_guard: whether a single .csv file's column names and errors are guarded against being
             taken for formulas.
+        status_columns: whether the output has the columns of status and error; without them a
+            failed row stops the run.
     """
 
     inputs: tuple[str, ...]
@@ -173,6 +175,7 @@ class ScoreOptions:
     single_file: Path | None = None
     report: Path | None = None
     csv_guard: bool = True
+    status_columns: bool = True
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.
@@ -274,6 +277,12 @@ class ScoreOptions:
     def outage_s(self) -> float:
         """Seconds without a row scored after which the run gives up; infinite for never."""
         return self.max_outage_s or math.inf
+
+    @property
+    def written(self) -> tuple[Path | str, ...]:
+        """Where this run writes; what is read from there would be its own."""
+        files = (self.single_file, self.report)
+        return (self.out, *(file for file in files if file is not None))
 
     @property
     def batch_rows_pinned(self) -> int | None:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from tritonbulk.codec import Predictions, prediction_field
 from tritonbulk.codec.predictions import ERROR_COLUMN, STATUS_COLUMN
 from tritonbulk.contract import OutputTensor
-from tritonbulk.errors import OptionError
+from tritonbulk.errors import FailureLimitError, OptionError
 from tritonbulk.options import OutFormat, Vectors
 
 DTYPE_KEY = "tritonbulk.dtype"
@@ -50,8 +50,10 @@ def output_schema(
     names: Sequence[str],
     out_format: OutFormat = "parquet",
     vectors: Vectors = "list",
+    *,
+    has_status: bool = True,
 ) -> pa.Schema:
-    """Return the schema of every part.
+    """Return the schema of every part; without status columns no row may fail.
 
     Raises:
         OptionError: two columns would have one name, or one cannot be written in this format; a
@@ -59,7 +61,8 @@ def output_schema(
     """
     predictions = map(prediction_field, outputs, names)
     fields = [*keep, *(_vector_field(field, vectors) for field in predictions)]
-    fields += [pa.field(STATUS_COLUMN, pa.int32()), pa.field(ERROR_COLUMN, pa.string())]
+    if has_status:
+        fields += [pa.field(STATUS_COLUMN, pa.int32()), pa.field(ERROR_COLUMN, pa.string())]
     taken: set[str] = set()
     for field in fields:
         if field.name in taken:
@@ -88,6 +91,8 @@ def part_table(
     predictions: Predictions,
     vectors: Vectors,
     metadata: Mapping[str, str],
+    *,
+    has_status: bool = True,
 ) -> pa.Table:
     """Return the table of one part; its columns are those of `output_schema`.
 
@@ -96,9 +101,20 @@ def part_table(
         predictions: complete.
         vectors: how a prediction of several numbers of fixed shape stands in a row.
         metadata: stands in the part's footer, with the schema.
+        has_status: whether it has the columns of status and error.
+
+    Raises:
+        FailureLimitError: there is a failed row and no column to say so; no retry.
     """
+    if predictions.rows_failed and not has_status:
+        raise FailureLimitError(
+            f"{predictions.rows_failed} rows failed, and without status columns nothing would tell "
+            "them apart; score into another --out without --no-status"
+        )
     columns = [*zip(kept.schema, kept.columns, strict=True)]
     for field, array in predictions.to_columns():
+        if not has_status and field.name in (STATUS_COLUMN, ERROR_COLUMN):
+            continue
         as_written = _vector_field(field, vectors)
         columns.append((as_written, array if as_written is field else _packed(array)))
     schema = pa.schema([field for field, _ in columns], metadata=dict(metadata))

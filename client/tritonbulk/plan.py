@@ -87,7 +87,14 @@ def make_plan(
         keep = matching(options.keep, schema.names, "--keep")
     names = _prediction_names(model.outputs, options.rename)
     kept = [schema.field(name) for name in keep]
-    output_schema(kept, model.outputs, names, options.out_format, options.vectors)
+    output_schema(
+        kept,
+        model.outputs,
+        names,
+        options.out_format,
+        options.vectors,
+        has_status=options.status_columns,
+    )
     return Plan(
         inputs=inputs,
         outputs=model.outputs,

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -35,7 +36,13 @@ _FORMULA = r"^\s*[=+\-@\t\r]"
 
 
 def project(
-    store: Store, listed: Sequence[Mapping[str, Any]], path: Path, *, csv_guard: bool = True
+    store: Store,
+    listed: Sequence[Mapping[str, Any]],
+    path: Path,
+    *,
+    csv_guard: bool = True,
+    is_single_writer: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Write the rows of all parts in order to one file; its extension tells the format.
 
@@ -50,6 +57,8 @@ def project(
         listed: their entries in the manifests; a part that is not as listed is refused.
         path: of the file.
         csv_guard: whether formulas are guarded against.
+        is_single_writer: nobody else writes the file; for file systems that cannot create only.
+        sleep: see `OpenJob.sleep`; called before each part is read.
 
     Raises:
         OutputError: another file stands there, or the format cannot hold a column; no retry.
@@ -63,7 +72,7 @@ def project(
     def write(file: io.FileIO) -> None:
         nonlocal digest
         buffered = io.BufferedWriter(file)
-        write_rows(map(guard, _tables(store, listed)), buffered)
+        write_rows(map(guard, _tables(store, listed, sleep)), buffered)
         buffered.flush()
         buffered.detach()
         file.seek(0)
@@ -71,7 +80,7 @@ def project(
 
     with sink_errors(path):
         make_folder(path.parent)
-        outcome = publish(path, path.parent, write)
+        outcome = publish(path, path.parent, write, is_single_writer=is_single_writer)
         if outcome is Put.CREATED:
             return
         with path.open("rb") as stands:
@@ -83,11 +92,14 @@ def project(
         )
 
 
-def _tables(store: Store, listed: Sequence[Mapping[str, Any]]) -> Iterator[pa.Table]:
+def _tables(
+    store: Store, listed: Sequence[Mapping[str, Any]], sleep: Callable[[float], None]
+) -> Iterator[pa.Table]:
     for entry in listed:
         name = entry["name"]
+        sleep(0)
         try:
-            data = read_listed(store, entry)
+            data = read_listed(store, entry, sleep)
         except DamagedError as error:
             raise DamagedError(f"{store.name}/{name} is damaged ({error}); restore it") from error
         table = decode_part(data, "arrow" if name.endswith(".arrow") else "parquet")

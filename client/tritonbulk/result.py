@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tritonbulk.bottleneck import Bottleneck
+from tritonbulk.job.manifest import Manifest
+from tritonbulk.job.spec import JobFile
 from tritonbulk.profile import Profile
 
 
@@ -67,3 +69,67 @@ class ScoreResult:
     bottleneck: Bottleneck | None
     profile: Profile | None
     report: str = ""
+
+
+def standing_result(
+    output: str, file: JobFile, manifest: Manifest, seconds: float, cpu_s: float, before: int
+) -> ScoreResult:
+    """Return the result of a run of a finished job, as if it had had nothing to do.
+
+    Args:
+        output: names the store.
+        file: what it is.
+        manifest: of it.
+        seconds: that the run took.
+        cpu_s: CPU seconds of this process over the same span.
+        before: parts that stood there when it began.
+    """
+    return ScoreResult(
+        rows_in=0,
+        rows_scored=0,
+        rows_ok=0,
+        rows_failed=0,
+        seconds=round(seconds, 6),
+        rows_per_second=0.0,
+        cpu_seconds_client=round(cpu_s, 6),
+        requests=0,
+        batch_rows=file.spec["batch_rows"],
+        in_flight_max=0,
+        model=file.spec["model"]["name"],
+        model_version=file.spec["model"]["version"],
+        endpoints=(),
+        transport="",
+        output=output,
+        rows_filtered=0,
+        job=file.fingerprint,
+        job_rows=manifest.rows,
+        job_rows_failed=manifest.rows_failed,
+        segments=len(manifest.parts) - before,
+        segments_before=before,
+        bottleneck=None,
+        profile=None,
+    )
+
+
+def together(first: ScoreResult, more: ScoreResult) -> ScoreResult:
+    """Return what two jobs of one output did, the second of which came after the first."""
+    seconds = first.seconds + more.seconds
+    scored = first.rows_scored + more.rows_scored
+    return replace(
+        more,
+        rows_in=first.rows_in + more.rows_in,
+        rows_scored=scored,
+        rows_ok=first.rows_ok + more.rows_ok,
+        rows_failed=first.rows_failed + more.rows_failed,
+        seconds=seconds,
+        rows_per_second=round(scored / seconds, 1) if seconds else 0.0,
+        cpu_seconds_client=first.cpu_seconds_client + more.cpu_seconds_client,
+        requests=first.requests + more.requests,
+        in_flight_max=max(first.in_flight_max, more.in_flight_max),
+        endpoints=more.endpoints or first.endpoints,
+        transport=more.transport or first.transport,
+        rows_filtered=first.rows_filtered + more.rows_filtered,
+        segments=first.segments + more.segments,
+        segments_before=first.segments_before,
+        bottleneck=more.bottleneck or first.bottleneck,
+    )

@@ -31,6 +31,11 @@ class Segment:
     rows: int
     rows_filtered: int = 0
 
+    @property
+    def row_end(self) -> int:
+        """The row after its last, counted as ``row_begin`` is."""
+        return self.row_begin + self.rows + self.rows_filtered
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:

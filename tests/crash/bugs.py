@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from tritonbulk import jobrun
-from tritonbulk.cli import score
+from tritonbulk.cli.stopping import Signals
 from tritonbulk.job import commit, manifest
 from tritonbulk.job.manifest import make_manifest
 from tritonbulk.job.protocol import Put, Start, job_names
 from tritonbulk.job.statement import PartStatement
 from tritonbulk.job.stores import local
 from tritonbulk.part import part_table
-from tritonbulk.scoring import Observer
+from tritonbulk.running import Observer
 
 _commit, _fsync, _part_table = commit.OpenJob.commit, os.fsync, part_table
 
@@ -58,7 +58,10 @@ def _finish_early(self: commit.OpenJob, wanted: PartStatement, unsealed: bytes) 
 
 
 def _never_stop(
-    work: Callable[[Observer, asyncio.Event], Awaitable[object]], observer: Observer, _: float
+    _self: object,
+    work: Callable[[Observer, asyncio.Event], Awaitable[object]],
+    observer: Observer,
+    _: float,
 ) -> object:
     async def carry_out() -> object:
         return await work(observer, asyncio.Event())
@@ -91,7 +94,7 @@ BUGS: Mapping[str, tuple[tuple[object, str, object], ...]] = {
     "fingerprints are not compared": ((commit, "start", lambda *_, **__: Start.CONTINUE),),
     "inputs are not looked at again": ((jobrun, "check_unchanged", lambda *_: None),),
     "the seal is not checked": ((commit, "read_part", _read_unchecked),),
-    "signals are ignored": ((score, "run_stoppable", _never_stop),),
+    "signals are ignored": ((Signals, "run", _never_stop),),
 }
 
 

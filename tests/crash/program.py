@@ -10,8 +10,9 @@ that multiplies column ``x`` by ``--factor``. The last line of stdout is a JSON 
 import argparse
 import asyncio
 import json
+from dataclasses import replace
 
-from tritonbulk.assembly import make_pipeline
+from tritonbulk.assembly import make_limits, make_pipeline
 from tritonbulk.contract import Contract, InputTensor, OutputTensor, datatype
 from tritonbulk.dispatch import FixedWindow, Limits
 from tritonbulk.driver import drive
@@ -35,10 +36,22 @@ def served(version="1", digest="sha256:1", config="sha256:2"):
     return ServedModel("m", version, 1024, INPUTS, OUTPUTS, contract, config)
 
 
-def run(options, *, model=None, transport=None, store=None, say=print, stop=None, sleep=None):
+def run(
+    options,
+    *,
+    model=None,
+    transport=None,
+    store=None,
+    say=print,
+    stop=None,
+    sleep=None,
+    files=None,
+    limited=False,
+):
     """Run one job to its end and return (parts made, parts there before, manifest's digest).
 
-    The digest is None if the run was stopped or the job stood there finished.
+    The digest is None if the run was stopped or the job stood there finished. Rows may fail without
+    a limit unless it is ``limited``; ``files`` are the model's.
     """
     model = model or served()
     transport = transport or ScriptedTransport(lambda tensors: {"y": tensors["x"] * 2})
@@ -51,7 +64,7 @@ def run(options, *, model=None, transport=None, store=None, say=print, stop=None
     if inputs is None:
         return 0, 0, None
     plan = make_plan(options, model, source.schema, None, source.name)
-    spec = make_spec(options, inputs, model, plan, options.segment_rows)
+    spec = make_spec(options, inputs, model, plan, options.segment_rows, files)
     job = open_job(store, spec, standing, say, is_fresh=options.fresh, **waits)
     if isinstance(job, StandingJob):
         return 0, len(job.manifest.parts), None
@@ -62,9 +75,21 @@ def run(options, *, model=None, transport=None, store=None, say=print, stop=None
         return frozenset()
 
     pipeline = make_pipeline(
-        inputs.source, segments, model, plan, part_writer(job, plan.keep), confirm
+        inputs.source,
+        segments,
+        model,
+        plan,
+        part_writer(job, plan.keep, has_status=options.status_columns),
+        confirm,
     )
     limits = Limits(max_outage_s=60.0, failed_rows_max=10**9)
+    if limited:
+        statements = [part.statement for part in job.parts.values()]
+        limits = replace(
+            make_limits(options, inputs.source.rows),
+            rows_before=sum(each.rows for each in statements),
+            rows_failed_before=sum(each.rows_failed for each in statements),
+        )
     driven = asyncio.run(
         drive(
             pipeline,

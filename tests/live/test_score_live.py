@@ -20,7 +20,8 @@ import pytest
 import tritonbulk
 from tritonbulk.job.statement import read_part
 from tritonbulk.options import ScoreOptions
-from tritonbulk.scoring import Observer, run_score
+from tritonbulk.running import Observer
+from tritonbulk.scoring import run_score
 
 pytestmark = pytest.mark.live
 

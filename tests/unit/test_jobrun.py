@@ -23,6 +23,7 @@ from tritonbulk.job.statement import read_part
 from tritonbulk.job.stores.local import LocalStore
 from tritonbulk.job.stores.opening import open_store
 from tritonbulk.jobrun import asked_of
+from tritonbulk.modelfiles import hash_model
 from tritonbulk.options import ScoreOptions
 from tritonbulk.profile import Profile
 from tritonbulk.projection import project
@@ -179,15 +180,20 @@ def test_done_segments_and_row_groups_that_the_filter_removes_are_not_read(
 
 def test_what_changes_values_or_bytes_is_told_before_a_server_is_asked(tmp_path):
     def told(**more):
-        return asked_of(asked("rows", out="out", repository=tmp_path, **more))
+        return asked_of(asked("rows", out="out", **more), hash_model(tmp_path, "m"))
 
     def measured(rows, in_flight):
         return told(batch_rows=None, profile=Profile("m", rows, in_flight, 1.0))
 
     one = told()
     others = {told(out_format="arrow"), told(vectors="binary"), measured(16, 4)}
-    assert len(others - {one}) == 3
+    others.add(told(status_columns=False))
+    assert len(others - {one}) == 4
     assert one == measured(32, 4) == measured(32, 8) == told(in_flight_max=3)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "model.onnx").write_bytes(b"x")
+    assert told() != one
+    assert asked_of(asked("rows", out="out"), None) == ""
 
 
 def test_a_finished_job_says_so_and_scores_nothing(program, rows, tmp_path):

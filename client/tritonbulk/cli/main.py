@@ -73,9 +73,11 @@ def main() -> NoReturn:
     keep_freed_memory()
     try:
         code = command.main(standalone_mode=False)
+        _deafen()
         sys.exit(code if isinstance(code, int) else 0)
     except TritonbulkError as error:
         _complain(str(error))
+        _deafen()
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
@@ -90,6 +92,13 @@ def main() -> NoReturn:
     except Exception:
         click.echo(redact(traceback.format_exc()), err=True)
         sys.exit(3)
+
+
+def _deafen() -> None:
+    """Hear no more signals: all is done and said, and Python's own end takes a moment."""
+    for name in ("SIGINT", "SIGTERM"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _complain(text: str) -> None:

@@ -25,7 +25,7 @@ from tritonbulk.cli.common import (
     source_options,
 )
 from tritonbulk.cli.progress import RowProgress
-from tritonbulk.cli.stopping import run_stoppable
+from tritonbulk.cli.stopping import heard_signals
 from tritonbulk.errors import StoppedError
 from tritonbulk.options import (
     MAX_OUTAGE_S,
@@ -39,7 +39,8 @@ from tritonbulk.options import (
 )
 from tritonbulk.profile import read_profile
 from tritonbulk.result import ScoreResult
-from tritonbulk.scoring import Observer, run_score
+from tritonbulk.running import Observer
+from tritonbulk.scoring import run_score
 
 
 @click.command(
@@ -111,6 +112,12 @@ from tritonbulk.scoring import Observer, run_score
     show_default=True,
     help="Embeddings as fixed-size lists, or as the bytes of their numbers, which Parquet writes "
     "three times as fast.",
+)
+@click.option(
+    "--status/--no-status",
+    default=True,
+    help="Columns _tritonbulk_status and _tritonbulk_error; without them the first failed row "
+    "stops the run.  [default: status]",
 )
 @source_options
 @click.option(
@@ -212,17 +219,19 @@ def command(**given: Any) -> int:
         single_file=given["single_file"],
         report=given["report"],
         csv_guard=given["csv_guard"],
+        status_columns=given["status"],
     )
-    try:
-        with RowProgress() as progress:
-            observer = Observer(progress.say, progress.begin, progress.advance)
-            result = run_stoppable(partial(run_score, options), observer, options.stop_grace_s)
-    except StoppedError:
-        click.echo(f"to go on: {_same_command()}", err=True)
-        raise
-    _print_summary(result)
-    if given["as_json"]:
-        click.echo(json.dumps(asdict(result)))
+    with heard_signals() as signals:
+        try:
+            with RowProgress() as progress:
+                observer = Observer(progress.say, progress.begin, progress.advance)
+                result = signals.run(partial(run_score, options), observer, options.stop_grace_s)
+        except StoppedError:
+            click.echo(f"to go on: {_same_command()}", err=True)
+            raise
+        _print_summary(result)
+        if given["as_json"]:
+            click.echo(json.dumps(asdict(result)))
     return 1 if result.job_rows_failed else 0
 
 

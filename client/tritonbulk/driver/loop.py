@@ -166,7 +166,7 @@ class _Driver:
         try:
             while not (self._exhausted and not self._open):
                 if self._stop_s is not None and self._clock() >= self._stop_s:
-                    await self._drop()
+                    self._cut_short = True
                     break
                 if self._may_read():
                     self._reading = True
@@ -195,16 +195,15 @@ class _Driver:
     def _lay_out_s(self) -> float:
         return sum(transport.laid_out_s for transport in self._transports)
 
-    async def _drop(self) -> None:
-        """Give up what is under way; what a thread has begun to write it writes to its end."""
-        self._cut_short = True
+    async def _leave(self) -> None:
+        """Give up what is under way and wait for the threads; the loop goes on meanwhile.
+
+        What a thread has begun to write it writes to its end; what it only waits for it gives up.
+        """
+        self._pipeline.leaving.set()
         for work in self._works:
             work.cancel()
         await asyncio.gather(*self._works, return_exceptions=True)
-
-    async def _leave(self) -> None:
-        """Wait for the threads, which end early what nobody waits for; the loop goes on."""
-        self._pipeline.leaving.set()
         for threads in (self._reader, self._writer, self._committers):
             await asyncio.to_thread(threads.shutdown)
 

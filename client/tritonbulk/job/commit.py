@@ -14,7 +14,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeVar
 
-from tritonbulk.errors import DamagedError, OutputError, SinkError
+from tritonbulk.errors import DamagedError, MissingError, OutputError, SinkError
 from tritonbulk.job.manifest import Manifest, StoredPart, make_manifest, read_manifest
 from tritonbulk.job.protocol import (
     OWN_FOLDER,
@@ -51,7 +51,8 @@ class OpenJob:
         file: what it is.
         increment: 0 for the first job of the prefix.
         parts: what is known to stand in the store, by segment.
-        sleep: waits so many seconds.
+        sleep: waits so many seconds; it may raise to end what nobody waits for, and is called
+            with 0 where only that is asked.
     """
 
     store: Store
@@ -69,7 +70,8 @@ class OpenJob:
 
         Raises:
             OutputError: a part of another job stands there; a retry does not help.
-            DamagedError: a damaged one does; a retry sets it aside.
+            MissingError: a damaged one does; a retry sets it aside.
+            StoppedError: it did not appear by the time nobody waited for it any more.
             SinkError: it could not be written; a retry helps once the cause is gone.
         """
         name = self.file.part_name(wanted.segment)
@@ -94,11 +96,14 @@ class OpenJob:
         """Create the manifest of what stands in the store, and return it and its hex digest.
 
         Raises:
-            DamagedError: the parts are not all there; a retry scores those that are missing.
+            MissingError: the parts are not all there; a retry scores those that are missing.
             OutputError: another manifest stands there; a retry does not help.
             SinkError: it could not be written; a retry helps once the cause is gone.
         """
-        manifest = make_manifest(self.file, self.parts.values())
+        try:
+            manifest = make_manifest(self.file, self.parts.values())
+        except DamagedError as error:
+            raise MissingError(f"{self.store.name}: {error}; run the same command again") from error
         name = job_names(self.increment)[1]
         data = manifest.to_bytes()
 
@@ -124,10 +129,10 @@ def look(store: Store, sleep: Callable[[float], None] = time.sleep) -> Standing:
         SinkError: the prefix cannot be read; a retry helps once the cause is gone.
     """
     # Parts first: whoever made one had made the job before.
-    names = [
-        each for each in _asked(partial(store.names, ""), sleep) if part_number(each) is not None
-    ]
-    parts = sorted(names, key=lambda each: part_number(each) or 0)
+    names = _asked(partial(store.names, ""), sleep)
+    numbered = [each for each in names if part_number(each) is not None]
+    parts = sorted(numbered, key=lambda each: part_number(each) or 0)
+    foreign = [each for each in names if part_number(each) is None and each[0] not in "_."]
     jobs: list[StandingJob] = []
     while True:
         job_name, manifest_name = job_names(len(jobs))
@@ -146,7 +151,7 @@ def look(store: Store, sleep: Callable[[float], None] = time.sleep) -> Standing:
                 "restore both from a copy"
             )
         jobs.append(StandingJob(file, manifest, hashlib.sha256(data).hexdigest()))
-    return Standing(store.name, tuple(jobs), tuple(parts))
+    return Standing(store.name, tuple(jobs), tuple(parts), tuple(foreign))
 
 
 def read_listed(
@@ -158,11 +163,22 @@ def read_listed(
         DamagedError: they are not, or it has gone; a retry does not help.
         SinkError: it cannot be read; a retry helps once the cause is gone.
     """
-    data = _asked(partial(store.read, entry["name"]), sleep)
-    if data is None:
-        raise DamagedError("it is missing")
+    data = read_object(store, entry["name"], sleep)
     if (len(data), hashlib.sha256(data).hexdigest()) != (entry["bytes"], entry["sha256"]):
         raise DamagedError("its bytes are not those of the manifest")
+    return data
+
+
+def read_object(store: Store, name: str, sleep: Callable[[float], None] = time.sleep) -> bytes:
+    """Return the bytes of an object that must be there.
+
+    Raises:
+        DamagedError: it is not; a retry does not help.
+        SinkError: it cannot be read; a retry helps once the cause is gone.
+    """
+    data = _asked(partial(store.read, name), sleep)
+    if data is None:
+        raise DamagedError("it is missing")
     return data
 
 
@@ -185,7 +201,7 @@ def open_job(
         say: told one sentence about every damaged part that is set aside.
         asked: see `JobFile.asked`.
         is_fresh: refuse anything that stands there.
-        sleep: waits so many seconds.
+        sleep: see `OpenJob.sleep`.
 
     Raises:
         OutputError: another job stands there; says what differs. A retry does not help.
@@ -215,6 +231,7 @@ def _take_stock(job: OpenJob, standing: Standing, say: Callable[[str], None]) ->
     """Read every part of the job that stands there; set aside what is damaged."""
 
     def inspect(name: str) -> StoredPart | None:
+        job.sleep(0)
         data = _asked(partial(job.store.read, name), job.sleep)
         if data is None:
             return None
@@ -280,7 +297,7 @@ def _read_part(store: Store, name: str, data: bytes) -> PartStatement:
     try:
         return read_part(data)
     except DamagedError as error:
-        raise DamagedError(
+        raise MissingError(
             f"{store.name}/{name} is damaged ({error}); run the same command again, which sets it "
             "aside"
         ) from error

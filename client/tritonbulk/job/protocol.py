@@ -13,9 +13,10 @@ from typing import Any
 
 from tritonbulk.errors import OutputError
 from tritonbulk.job.fingerprint import difference
-from tritonbulk.job.manifest import Manifest
+from tritonbulk.job.manifest import Manifest, StoredPart
 from tritonbulk.job.spec import Follows, InputIdentity, JobFile, JobSpec
 from tritonbulk.job.statement import PartStatement
+from tritonbulk.segments import Segment
 
 OWN_FOLDER = "_tritonbulk"
 """Folder in the output that holds everything but parts."""
@@ -57,11 +58,13 @@ class Standing:
         name: of the prefix, for errors.
         jobs: the first one and its increments, in order; only the last may be unfinished.
         parts: names of all parts.
+        foreign: names of files beside them that readers would take for parts.
     """
 
     name: str
     jobs: tuple[StandingJob, ...]
     parts: tuple[str, ...]
+    foreign: tuple[str, ...] = ()
 
     @property
     def listed(self) -> tuple[Mapping[str, Any], ...]:
@@ -98,8 +101,14 @@ def check_start(standing: Standing, *, is_fresh: bool) -> None:
     """Check what can be told before the job is known.
 
     Raises:
-        OutputError: parts without a job stand there, or anything where nothing should; no retry.
+        OutputError: parts without a job stand there, or what is no part beside an unfinished job,
+            or anything where nothing should; no retry.
     """
+    if standing.foreign and not (standing.jobs and standing.jobs[-1].manifest):
+        raise OutputError(
+            f"{standing.name} holds {standing.foreign[0]}, which is no part of a job and which "
+            "readers would take for one; remove it, or give another --out"
+        )
     if is_fresh and (standing.jobs or standing.parts):
         raise OutputError(
             f"--fresh wants an empty output, and {standing.name} holds "
@@ -127,7 +136,7 @@ def check_increment(standing: Standing, asked: JobSpec) -> None:
     """
     first = standing.jobs[0].file.spec
     common = {name: value for name, value in first.items() if name not in ("inputs", "follows")}
-    if found := difference(common, asked.beside(None)):
+    if found := difference(common, asked.beside_inputs()):
         raise _refusal(standing.name, found)
 
 
@@ -181,6 +190,29 @@ def adopts(stands: PartStatement, wanted: PartStatement) -> bool:
         wanted.row_begin,
         wanted.row_end,
     )
+
+
+def joins(parts: Mapping[int, StoredPart], segment: Segment) -> bool:
+    """Return whether a segment begins and ends where the parts beside it end and begin."""
+    before, after = parts.get(segment.index - 1), parts.get(segment.index + 1)
+    fits = True
+    if before is not None:
+        stated = before.statement
+        is_same = stated.input == segment.file_index
+        fits = stated.row_end == segment.row_begin if is_same else segment.row_begin == 0
+    if after is not None and fits:
+        stated = after.statement
+        is_same = stated.input == segment.file_index
+        fits = stated.row_begin == segment.row_end if is_same else stated.row_begin == 0
+    return fits
+
+
+def follows_on(before: PartStatement, after: PartStatement) -> bool:
+    """Return whether two parts in order of segments may be parts of one job."""
+    if after.input == before.input and after.segment == before.segment + 1:
+        return after.row_begin == before.row_end
+    is_later = (after.input, after.row_begin) > (before.input, before.row_begin)
+    return is_later and (after.segment > before.segment + 1 or after.row_begin == 0)
 
 
 def _plain(identity: InputIdentity) -> dict[str, object]:

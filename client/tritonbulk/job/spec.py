@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from tritonbulk.errors import OutputError
@@ -52,12 +52,14 @@ class ModelIdentity:
         version: the version that requests pin.
         digest: stamped by the exporter; "" if there is none.
         config_digest: of the served configuration; "" where the server does not tell it.
+        files_digest: of the files that the embedded server loads; "" with servers at endpoints.
     """
 
     name: str
     version: str
     digest: str
     config_digest: str
+    files_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +126,13 @@ class JobSpec:
         """Number of the first segment."""
         return self.follows.segment_begin if self.follows else 0
 
-    def beside(self, follows: Follows | None) -> dict[str, Any]:
+    def beside_inputs(self) -> dict[str, Any]:
         """Return what an increment must have in common with the job it is added to."""
-        plain = replace(self, inputs=(), follows=follows).to_plain()
-        return {name: value for name, value in plain.items() if name not in ("inputs", "follows")}
+        return {
+            name: value
+            for name, value in self.to_plain().items()
+            if name not in ("inputs", "follows")
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -77,6 +78,8 @@ class Source:
         columns: Sequence[str],
         limit_rows: int | None = None,
         done: Container[int] = (),
+        passing: Callable[[], None] = lambda: None,
+        ended: Callable[[int], None] = lambda _: None,
     ) -> Iterator[tuple[Segment, pa.RecordBatch]]:
         """Yield every segment with those of its rows that the filter keeps, in order.
 
@@ -86,6 +89,9 @@ class Source:
             limit_rows: read only the first so many rows, unfiltered; None reads all.
             done: numbers of segments that are left out. Where the rows of a file are known, what
                 stands before its first and after its last missing segment is not read.
+            passing: called for each segment that was read only to be left out; may raise.
+            ended: called with a file's position once nothing of it is left to read, also if
+                nothing was, and before anything of the next one is given out; may raise.
 
         Raises:
             InputError: a file is not what it claims to be; a retry does not help.
@@ -100,13 +106,16 @@ class Source:
                 blocks = self._blocks(file_index, columns, segment_rows, run)
                 for pieces in cut(blocks, segment_rows):
                     rows = sum(map(len, pieces))
-                    if index not in done:
+                    if index in done:
+                        passing()
+                    else:
                         kept = self._kept(pieces, columns)
                         removed = rows - len(kept)
                         yield Segment(index, file_index, row_begin, len(kept), removed), kept
                     index += 1
                     row_begin += rows
             row_end = self._check_rows(file_index, row_begin, run, left)
+            ended(file_index)
             first += -(-row_end // segment_rows)
             left = None if left is None else left - row_end
             if left == 0:
@@ -219,6 +228,7 @@ def open_source(
     input_format: Format | None = None,
     columns: Sequence[str] | None = None,
     where: str | pc.Expression | None = None,
+    leave_out: Sequence[str | Path] = (),
 ) -> Source:
     """Return the source made of ``inputs``: files, folders, patterns or URIs of these.
 
@@ -227,13 +237,14 @@ def open_source(
         input_format: of all files; None tells it by their extensions.
         columns: names or patterns to restrict the source to; None offers all.
         where: keeps the rows where it is true: a filter's text, or a pyarrow expression.
+        leave_out: what is written; see `locate`.
 
     Raises:
         InputError: a file is missing, unreadable or of a schema that does not fit; no retry.
         OptionError: the filter is not understood; a retry does not help.
         PlatformError: a URI needs a package that is not installed.
     """
-    files = locate(inputs, input_format)
+    files = locate(inputs, input_format, leave_out)
     described = _describe(files)
     keys = key_schema([(file.name, file.keys) for file in files])
     typical = next((each for each in described if each.rows != 0), described[0])

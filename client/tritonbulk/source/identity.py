@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pyarrow import fs
 
-from tritonbulk.errors import SourceError
+from tritonbulk.errors import ChangedError
 from tritonbulk.job.spec import InputIdentity
 from tritonbulk.source.reader import InputFile, reading
 
@@ -21,34 +21,53 @@ _PIECE_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What a file system says of a file without reading it; ``etag`` is an object store's."""
+    """What a file system says of a file without reading it.
+
+    Attributes:
+        size: bytes.
+        mtime_ns: time of the last change, in ns since 1970.
+        etag: an object store's; None for files.
+        inode: which file it is, where `stamp` was asked to be strict; None elsewhere.
+        ctime_ns: when anything about it last changed, which no program can set; None likewise.
+    """
 
     size: int
     mtime_ns: int
     etag: str | None
+    inode: int | None = None
+    ctime_ns: int | None = None
 
 
-def stamp(file: InputFile) -> Stamp:
+def stamp(file: InputFile, *, is_strict: bool = False) -> Stamp:
     """Return what the file system says of a file now.
 
+    Args:
+        file: to look at.
+        is_strict: tell apart also files of one size and time; a change of owner or links counts.
+
     Raises:
-        SourceError: it cannot be looked at, or has gone; a retry may help.
+        SourceError: it cannot be looked at; a retry may help.
+        ChangedError: it has gone; a retry does not help.
     """
     with reading(file):
         info = file.filesystem.get_file_info(file.path)
         if info.type != fs.FileType.File:
-            raise SourceError(f"{file.name} has gone; do not change inputs while they are scored")
-        return Stamp(info.size, info.mtime_ns or 0, _etag(file))
+            raise ChangedError(f"{file.name} has gone; restore it, then run again")
+        seen = Stamp(info.size, info.mtime_ns or 0, _etag(file))
+        if is_strict and isinstance(file.filesystem, fs.LocalFileSystem):
+            known = Path(file.path).stat()
+            return replace(seen, inode=known.st_ino, ctime_ns=known.st_ctime_ns)
+        return seen
 
 
 def check_unchanged(file: InputFile, before: Stamp) -> None:
     """Check that a file is as it was; called after its rows were read, so they are what it held.
 
     Raises:
-        SourceError: it is not; a retry is refused by the job's fingerprint.
+        ChangedError: it is not; a retry is refused by the job's fingerprint.
     """
-    if stamp(file) != before:
-        raise SourceError(
+    if stamp(file, is_strict=before.inode is not None) != before:
+        raise ChangedError(
             f"{file.name} has changed since the run began; what was read since then is not "
             "written, so restore the file and run again, or score it into another --out"
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import pyarrow as pa
 from pyarrow import fs
@@ -36,18 +37,24 @@ _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2", ".lz4": "lz4"}
 _HIDDEN = ("_", ".")
 
 
-def locate(inputs: Sequence[str], asked: Format | None) -> tuple[InputFile, ...]:
+def locate(
+    inputs: Sequence[str], asked: Format | None, leave_out: Sequence[str | Path] = ()
+) -> tuple[InputFile, ...]:
     """Return the files of ``inputs``, all of one format.
 
     Args:
         inputs: paths, folders, patterns or URIs of these.
         asked: the format; None tells it by each file's extension.
+        leave_out: files, folders or URIs that are written. What lies there is not found in folders
+            and by patterns: the next run would take the output for input.
 
     Raises:
-        InputError: an input names no file, a format is unknown, or two differ; no retry.
+        InputError: an input names no file, or one that is written, a format is unknown, or two
+            differ; no retry.
         PlatformError: a URI needs a package that is not installed.
     """
-    files = [file for name in inputs for file in _files_of(name, asked)]
+    written = [_comparable(each) for each in leave_out]
+    files = [file for name in inputs for file in _files_of(name, asked, written)]
     for file in files:
         if file.format != files[0].format:
             raise InputError(
@@ -57,13 +64,18 @@ def locate(inputs: Sequence[str], asked: Format | None) -> tuple[InputFile, ...]
     return tuple(files)
 
 
-def _files_of(name: str, asked: Format | None) -> Iterator[InputFile]:
+def _files_of(name: str, asked: Format | None, written: Sequence[str]) -> Iterator[InputFile]:
     place = place_of(name)
     shown = printable(name) if "://" not in name else place.show(place.path) + place.pattern
     try:
         found = sorted(_search(place, shown))
     except OSError as error:
         raise InputError(f"input {shown} cannot be listed ({cause(error)}); check it") from error
+    if _is_in(place, place.path, written):
+        raise InputError(
+            f"input {shown} lies where the output is written; give another --out, or another input"
+        )
+    found = [path for path in found if not _is_in(place, path, written)]
     if not found:
         what = "matches no file" if place.pattern else "holds no file"
         raise InputError(f"input {shown} {what}; names that begin with _ or . are skipped")
@@ -74,6 +86,20 @@ def _files_of(name: str, asked: Format | None) -> Iterator[InputFile]:
         yield InputFile(
             place.show(path), place.filesystem, path, shape, compression, keys_of(folders)
         )
+
+
+def _comparable(written: str | Path) -> str:
+    """Return an output in the form in which `_is_in` compares it."""
+    if "://" in str(written):
+        return place_of(str(written)).show(place_of(str(written)).path).rstrip("/")
+    return Path(written).resolve().as_posix()
+
+
+def _is_in(place: Place, path: str, written: Sequence[str]) -> bool:
+    """Return whether a path is, or lies in, what is written."""
+    is_local = isinstance(place.filesystem, fs.LocalFileSystem)
+    name = Path(path).resolve().as_posix() if is_local else place.show(path)
+    return any(name == each or name.startswith(f"{each}/") for each in written)
 
 
 def _search(place: Place, shown: str) -> list[str]:

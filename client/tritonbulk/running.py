@@ -1,0 +1,235 @@
+"""Running: one run of a job, everything decided, from its first missing segment to its manifest."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tritonbulk.assembly import make_carriage, make_limits, make_pipeline, make_window, names_of
+from tritonbulk.bottleneck import Bottleneck, find_bottleneck
+from tritonbulk.clocks import Stopwatch
+from tritonbulk.dispatch import Limits
+from tritonbulk.driver import drive
+from tritonbulk.errors import FailureLimitError, StoppedError
+from tritonbulk.events import RunEvent
+from tritonbulk.fleet import Fleet
+from tritonbulk.job.commit import OpenJob
+from tritonbulk.job.manifest import Manifest
+from tritonbulk.jobrun import (
+    JobInputs,
+    missing_segments,
+    part_writer,
+    write_empty,
+)
+from tritonbulk.options import ScoreOptions
+from tritonbulk.pipeline import Driven, Pipeline
+from tritonbulk.plan import Plan
+from tritonbulk.result import ScoreResult, standing_result
+from tritonbulk.server_statistics import total_seconds
+from tritonbulk.session import Servers, confirmation, read_statistics
+from tritonbulk.transport import (
+    Carriage,
+    Endpoint,
+    ServedModel,
+    Transport,
+    open_transport,
+    open_transports,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Observer:
+    """Who is told how a run goes; every function returns at once.
+
+    Attributes:
+        say: told one sentence at a time about what happens before the first row, and about a
+            transport that gives way to another.
+        begin: told how many rows there are to score; None where only the end will tell.
+        advance: told (rows scored, rows failed) so far, after each answer.
+        note: told each event of requests and endpoints; None: nobody wants to know.
+    """
+
+    say: Callable[[str], None] = lambda _: None
+    begin: Callable[[int | None], None] = lambda _: None
+    advance: Callable[[int, int], None] = lambda *_: None
+    note: Callable[[RunEvent], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a job, everything decided.
+
+    Attributes:
+        leaving: set once nobody waits any more for what threads do; `OpenJob.sleep` looks at it.
+        stop: asks the run to end early.
+    """
+
+    options: ScoreOptions
+    observer: Observer
+    watch: Stopwatch
+    servers: Servers
+    endpoints: list[Endpoint]
+    model: ServedModel
+    plan: Plan
+    inputs: JobInputs
+    job: OpenJob
+    leaving: threading.Event
+    stop: asyncio.Event | None
+
+    async def carry_out(self, segment_rows: int) -> ScoreResult:
+        """Score the missing segments, finish the job and return what was done."""
+        before = len(self.job.parts)
+        if before:
+            self.observer.say(f"going on with a job of which {before} segments are done")
+        rows = self._rows_expected()
+        self._tell_profile()
+        self.observer.begin(rows)
+        counted = await read_statistics(self.endpoints, self.model)
+        driven, transport = await self._drive(segment_rows)
+        if driven.stopped:
+            raise StoppedError(
+                f"stopped with {len(self.job.parts)} segments in {self.job.store.name}; the same "
+                "command goes on with the rest"
+            )
+        bottleneck = find_bottleneck(
+            driven.stages,
+            total_seconds(
+                counted, await read_statistics(self.endpoints, self.model), self.model.instances
+            ),
+        )
+        if not self.job.parts:
+            await asyncio.to_thread(
+                write_empty,
+                self.job,
+                self.inputs.source,
+                self.plan,
+                has_status=self.options.status_columns,
+            )
+        manifest, _ = await asyncio.to_thread(self.job.finish)
+        return self._result(driven, transport, manifest, before, bottleneck)
+
+    async def _drive(self, segment_rows: int) -> tuple[Driven, str]:
+        """Score the missing segments; return what was done, and what carried the requests."""
+        options, plan = self.options, self.plan
+        carriage = make_carriage(options, plan, self.servers)
+        async with (
+            open_transports(
+                carriage, self.endpoints, self.servers.shared_memory, self.observer.say
+            ) as transports,
+            contextlib.AsyncExitStack() as stack,
+        ):
+            fleet = self._fleet(carriage, stack)
+            try:
+                driven = await drive(
+                    self._pipeline(segment_rows, fleet),
+                    self._limits(),
+                    make_window(options, plan.request_bytes, len(self.endpoints)),
+                    transports,
+                    self.observer.advance,
+                    # A server of ours that can be mended need not end the run.
+                    self.servers.watch if self.servers.heal is None else lambda: None,
+                    self.stop,
+                    options.stop_grace_s,
+                    self.observer.note,
+                    fleet,
+                    self.observer.say,
+                )
+            except FailureLimitError as error:
+                if options.status_columns:
+                    raise
+                raise FailureLimitError(
+                    f"{error}; --no-status leaves no place for a failed row, so score into another "
+                    "--out without it"
+                ) from None
+            self.leaving.clear()  # the driver's threads have ended; what follows is waited for
+            return driven, names_of(transports)
+
+    def _pipeline(self, segment_rows: int, fleet: Fleet) -> Pipeline:
+        options, plan = self.options, self.plan
+        return make_pipeline(
+            self.inputs.source,
+            missing_segments(self.inputs, self.job, plan, segment_rows, options.limit_rows),
+            self.model,
+            plan,
+            part_writer(self.job, plan.keep, has_status=options.status_columns),
+            confirmation(lambda: fleet.endpoints, self.model, options.outage_s),
+            self.leaving,
+        )
+
+    def _limits(self) -> Limits:
+        """Return the bounds of this run; rows that failed in earlier ones count."""
+        statements = [part.statement for part in self.job.parts.values()]
+        return replace(
+            make_limits(self.options, self._job_rows()),
+            rows_before=sum(each.rows for each in statements),
+            rows_failed_before=sum(each.rows_failed for each in statements),
+        )
+
+    def _fleet(self, carriage: Carriage, stack: contextlib.AsyncExitStack) -> Fleet:
+        def open_one(
+            endpoint: Endpoint, stack: contextlib.AsyncExitStack
+        ) -> Coroutine[Any, Any, Transport]:
+            access = self.servers.shared_memory
+            return open_transport(carriage, endpoint, access, self.observer.say, stack)
+
+        return Fleet(
+            self.servers.addresses,
+            self.endpoints,
+            self.model,
+            self.servers.connect,
+            open_one,
+            self.servers.heal,
+            stack,
+        )
+
+    def _job_rows(self) -> int | None:
+        """Return how many rows the whole job has, None where only reading tells."""
+        rows = self.inputs.source.rows
+        if rows is None or self.options.where is not None:
+            return None
+        return rows if self.options.limit_rows is None else min(rows, self.options.limit_rows)
+
+    def _rows_expected(self) -> int | None:
+        """Return how many rows will be scored, None where only reading tells."""
+        rows = self._job_rows()
+        if rows is None:
+            return None
+        return rows - sum(part.statement.rows for part in self.job.parts.values())
+
+    def _tell_profile(self) -> None:
+        if (profile := self.options.profile) is not None:
+            self.observer.say(
+                f"the profile pins {profile.batch_rows:,} rows a request and {profile.in_flight} "
+                f"requests in flight, which scored {profile.rows_per_second:,.0f} rows/s when "
+                "measured"
+            )
+
+    def _result(
+        self,
+        driven: Driven,
+        transport: str,
+        manifest: Manifest,
+        before: int,
+        bottleneck: Bottleneck | None,
+    ) -> ScoreResult:
+        rows_scored = driven.rows_ok + driven.rows_failed
+        seconds, cpu_s = self.watch.now()
+        return replace(
+            standing_result(self.job.store.name, self.job.file, manifest, seconds, cpu_s, before),
+            rows_in=rows_scored + driven.rows_filtered,
+            rows_scored=rows_scored,
+            rows_ok=driven.rows_ok,
+            rows_failed=driven.rows_failed,
+            rows_per_second=round(rows_scored / seconds, 1),
+            requests=driven.requests,
+            in_flight_max=driven.in_flight_max,
+            endpoints=self.servers.addresses,
+            transport=transport,
+            rows_filtered=driven.rows_filtered,
+            bottleneck=bottleneck,
+            profile=self.options.profile,
+        )
