@@ -90,8 +90,8 @@ def model_config(
         backend="onnxruntime",
         default_model_filename=MODEL_FILE,
         max_batch_size=batch.rows,
-        input=[_port(pb.ModelInput, tensor) for tensor in contract.inputs],
-        output=[_port(pb.ModelOutput, tensor) for tensor in contract.outputs],
+        input=[port_of(pb.ModelInput, tensor) for tensor in contract.inputs],
+        output=[port_of(pb.ModelOutput, tensor) for tensor in contract.outputs],
     )
     config.version_policy.specific.versions.append(version)
     reasons["version_policy"] = "the version by name: other folders are never served by accident"
@@ -246,9 +246,10 @@ def from_text(text: str) -> pb.ModelConfig:
     return text_format.Parse(text, pb.ModelConfig())
 
 
-def _port(
+def port_of(
     kind: type[pb.ModelInput] | type[pb.ModelOutput], tensor: InputTensor | OutputTensor
 ) -> pb.ModelInput | pb.ModelOutput:
+    """Return a tensor of a contract as an input or output of a configuration."""
     port = kind(
         name=tensor.name,
         data_type=pb.DataType.Value(tensor.datatype.config_name),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from google.protobuf import text_format
@@ -71,3 +72,25 @@ def served_version(config: pb.ModelConfig) -> int:
 def described_content(config: pb.ModelConfig) -> str:
     """Return the digest of the content that a configuration describes."""
     return content_digest(Contract.from_json(config.parameters[CONTRACT_PARAMETER].string_value))
+
+
+def pinned_versions(entry: Path) -> list[int]:
+    """Return the versions of an entry that ensembles beside it ask for by number, oldest first."""
+    found = set()
+    for path in entry.parent.iterdir():
+        if path == entry or not (path / CONFIG_FILE).is_file():
+            continue
+        try:
+            config = from_text((path / CONFIG_FILE).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, text_format.ParseError):
+            continue
+        for step in config.ensemble_scheduling.step:
+            if step.model_name == entry.name and step.model_version > 0:
+                found.add(int(step.model_version))
+    return sorted(pin for pin in found if (entry / str(pin)).is_dir())
+
+
+def add_pins(config: pb.ModelConfig, pins: Sequence[int]) -> None:
+    """Let a configuration serve pinned versions besides its own."""
+    versions = config.version_policy.specific.versions
+    versions[:] = sorted({*versions, *pins})

@@ -18,6 +18,7 @@ from tritonbulk.contract import (
     check_columns,
     element_type,
 )
+from tritonbulk_export.chains.stages import publish_stages
 from tritonbulk_export.config import derive_batch_size
 from tritonbulk_export.golden import golden_file
 from tritonbulk_export.overrides import read_overrides
@@ -55,28 +56,30 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
     batch = derive_batch_size((*proved.inputs, *proved.outputs), target.serving)
     if target.max_batch_size is not None:
         batch = BatchSize(target.max_batch_size)
-    released = release(
-        Content(
-            contract=contract,
-            files=proved.files,
-            golden=golden_file(proved.golden, proved.outputs, proved.answers),
-            batch=batch,
-            serving=target.serving,
-            overrides=overrides,
-            tensors=gathered(proved.golden.to_batches()[0], proved.inputs),
-            labels=proved.labels,
-        ),
-        target.repository,
-        datetime.now(UTC),
-        target.staging,
-        target.load,
+    content = Content(
+        contract=contract,
+        files=proved.files,
+        golden=golden_file(proved.golden, proved.outputs, proved.answers),
+        batch=batch,
+        serving=target.serving,
+        overrides=overrides,
+        tensors=gathered(proved.golden.to_batches()[0], proved.inputs),
+        labels=proved.labels,
     )
+    now, notes = datetime.now(UTC), proved.notes
+    if target.stages is not None:
+        content, stages = publish_stages(
+            content, proved.answers, target.repository, now, target.staging,
+            stages=target.stages, gpus=target.stage_gpus,
+        )  # fmt: skip
+        notes = (*notes, *stages.notes)
+    released = release(content, target.repository, now, target.staging, target.load)
     published = released.published
     is_as_derived = published.max_batch_size == batch.rows
     return Exported(
         entry=target.repository / target.name,
         version=published.version,
-        digest=contract.digest,
+        digest=content.contract.digest,
         max_batch_size=published.max_batch_size,
         max_batch_size_reason=batch.reason if is_as_derived else "as the entry has it",
         parity=proved.parity,
@@ -84,7 +87,7 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         published=published.changed,
         is_served=published.is_served,
         golden_rows_loaded=released.golden_rows,
-        notes=proved.notes,
+        notes=notes,
         precision=proved.precision,
     )
 

@@ -21,6 +21,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from tritonbulk.contract import Contract
 from tritonbulk.errors import ModelError, OptionError, SinkError
+from tritonbulk_export.chains.ensemble import Link, ensemble_config
 from tritonbulk_export.config import (
     MODEL_FILE,
     Described,
@@ -34,8 +35,10 @@ from tritonbulk_export.entry_files import (
     CONTRACT_FILE,
     GOLDEN_FILE,
     SNAPSHOT_FILES,
+    add_pins,
     check_no_links,
     described_content,
+    pinned_versions,
     read_config,
     served_version,
     versions_of,
@@ -76,6 +79,7 @@ class Content:
         overrides: tables of a TOML file that replace fields of the configuration; see `overrides`.
         tensors: golden rows as input tensors, for warm-up; empty: none is written.
         labels: names of the classes by output.
+        links: of an ensemble, which has no files; empty: it is a model.
     """
 
     contract: Contract
@@ -86,6 +90,7 @@ class Content:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     tensors: Tensors = field(default_factory=dict)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    links: tuple[Link, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +167,7 @@ def _publish_locked(content: Content, entry: Path, now: datetime, staging: Path)
     digest = content_digest(content.contract)
     if not entry.exists() and not entry.is_symlink():
         described = _stage(content, staged, next_version(digest, now, ()))
-        check_staged(staged)
+        check_staged(staged, entry.parent)
         move_folder(staged, entry)
         rows = described.config.max_batch_size
         return Published(served_version(described.config), rows, changed=True, is_new=True)
@@ -174,8 +179,12 @@ def _publish_locked(content: Content, entry: Path, now: datetime, staging: Path)
         return _keep(content, entry, version, (config, text), staging)
     if version is None:
         version = next_version(digest, now, versions)
-    described = _stage(content, staged, version)
-    check_staged(staged)
+    pins = pinned_versions(entry)
+    described = _stage(content, staged, version, pins)
+    for pin in pins:
+        if pin != version:
+            (staged / str(pin)).symlink_to(entry / str(pin))
+    check_staged(staged, entry.parent)
     is_new = not (entry / str(version)).exists()
     before = {
         name: (entry / name).read_bytes() for name in SNAPSHOT_FILES if (entry / name).exists()
@@ -187,9 +196,9 @@ def _publish_locked(content: Content, entry: Path, now: datetime, staging: Path)
     return Published(version, rows, changed=True, is_new=is_new, before=before)
 
 
-def _stage(content: Content, staged: Path, version: int) -> Described:
+def _stage(content: Content, staged: Path, version: int, pins: Sequence[int] = ()) -> Described:
     """Write a whole entry of one version and return its configuration."""
-    described = _describe(content, version)
+    described = _describe(content, version, pins)
     files = {
         GOLDEN_FILE: content.golden,
         CONTRACT_FILE: (content.contract.to_json(indent=2) + "\n").encode(),
@@ -217,10 +226,18 @@ def _stage(content: Content, staged: Path, version: int) -> Described:
     return described
 
 
-def _describe(content: Content, version: int) -> Described:
-    """Return the configuration of a version: derived, then overridden."""
-    described = model_config(content.contract, version, content.batch, content.serving)
+def _describe(content: Content, version: int, pins: Sequence[int] = ()) -> Described:
+    """Return the configuration of a version: derived, then overridden.
+
+    Versions that ensembles pin are served beside it, so that they go on loading.
+    """
+    described = (
+        ensemble_config(content.contract, version, content.batch, content.links)
+        if content.links
+        else model_config(content.contract, version, content.batch, content.serving)
+    )
     config, reasons = described.config, dict(described.reasons)
+    add_pins(config, pins)
     set_labels(config, {name: f"{version}/{_label_file(name)}" for name in content.labels})
     where = f"--config {content.serving.overrides or 'overrides'}"
     given = apply_overrides(config, content.overrides, where)
@@ -235,13 +252,13 @@ def _label_file(output: str) -> str:
     return f"labels_{_PLAIN.sub('_', output)}.txt"
 
 
-def check_staged(staged: Path) -> None:
-    """Refuse an entry that Triton would refuse.
+def check_staged(staged: Path, repository: Path) -> None:
+    """Refuse an entry that Triton would refuse; the steps of an ensemble are in ``repository``.
 
     Raises:
         ModelError: names every error that lint finds.
     """
-    errors = errors_of(lint_entry(staged))
+    errors = errors_of(lint_entry(staged, repository=repository))
     if errors:
         raise ModelError(
             f"Triton would not load {staged.name}, so nothing was published: "
@@ -271,7 +288,7 @@ def _keep(
     if not served or not (is_serving_asked or (content.batch.is_asked and not is_same_size)):
         return Published(version, config.max_batch_size, changed=False, is_served=served)
     if is_serving_asked:
-        new = _describe(content, version).text
+        new = _describe(content, version, pinned_versions(entry)).text
     else:
         new = _with_batch_size(config, text, content.batch)
     if new == text:
@@ -281,7 +298,7 @@ def _keep(
         if path.name != CONFIG_FILE:
             (staged / path.name).symlink_to(path)
     write_file(staged / CONFIG_FILE, new.encode())
-    check_staged(staged)
+    check_staged(staged, entry.parent)
     replace_file(entry / CONFIG_FILE, new.encode(), staging)
     rows = read_config(entry)[0].max_batch_size
     return Published(version, rows, changed=True, before={CONFIG_FILE: text.encode()})
@@ -314,10 +331,19 @@ def _find(
         # Six digits may agree by chance; the configuration holds the whole contract of one version.
         if version == described and described_content(config) != wanted:
             continue
-        found = read_files(entry / str(version), MODEL_FILE)
-        if found and files_digest(found) == content.contract.digest:
+        if _has_content(content, entry / str(version)):
             return version
     return None
+
+
+def _has_content(content: Content, folder: Path) -> bool:
+    if content.links:
+        snapshot = folder / CONTRACT_FILE
+        return snapshot.is_file() and content_digest(
+            Contract.from_json(snapshot.read_text(encoding="utf-8"))
+        ) == content_digest(content.contract)
+    files = read_files(folder, MODEL_FILE)
+    return bool(files) and files_digest(files) == content.contract.digest
 
 
 def _is_finished(version: int, content: Content, config: pb.ModelConfig) -> bool:

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from tritonbulk.contract import CONTRACT_PARAMETER, Contract
 from tritonbulk.errors import OutputError, SinkError
-from tritonbulk_export.config import MODEL_FILE, from_text
+from tritonbulk_export.config import MODEL_FILE, comments_of, from_text, to_text
 from tritonbulk_export.entry_files import (
     CONFIG_FILE,
     SNAPSHOT_FILES,
+    add_pins,
     check_no_links,
+    pinned_versions,
     read_config,
     served_version,
     versions_of,
@@ -114,15 +116,20 @@ def retract(repository: Path, model: str, done: Published, staging: Path | None 
 
 def _wanted(entry: Path, served: int, version: int | None) -> int:
     there = [each for each in versions_of(entry) if _is_whole(entry, each)]
+    pins = pinned_versions(entry)
     if version is None:
         older = [each for each in there if each < served]
         if not older:
             raise OutputError(
                 f"{entry} has no version below {served}, which is served; {_list(there)}"
             )
-        return older[-1]
+        version = older[-1]
     if version != served and version not in there:
         raise OutputError(f"{entry} has no version {version} to serve; {_list(there)}")
+    if pins and pins[-1] > version:
+        raise OutputError(
+            f"an ensemble beside {entry} asks for version {pins[-1]}; roll it back first"
+        )
     return version
 
 
@@ -136,9 +143,19 @@ def _is_whole(entry: Path, version: int) -> bool:
     if not all((folder / name).is_file() for name in SNAPSHOT_FILES):
         return False
     config = from_text((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+    if config.HasField("ensemble_scheduling"):
+        return True
     contract = Contract.from_json(config.parameters[CONTRACT_PARAMETER].string_value)
     files = read_files(folder, MODEL_FILE)
     return bool(files) and files_digest(files) == contract.digest
+
+
+def _with_pins(text: str, pins: Sequence[int]) -> str:
+    if not pins:
+        return text
+    config = from_text(text)
+    add_pins(config, pins)
+    return comments_of(text) + to_text(config)
 
 
 def _bring_back(entry: Path, version: int, folder: Path) -> None:
@@ -148,7 +165,10 @@ def _bring_back(entry: Path, version: int, folder: Path) -> None:
         if path.name not in SNAPSHOT_FILES:
             (staged / path.name).symlink_to(path)
     for name in SNAPSHOT_FILES:
-        write_file(staged / name, (entry / str(version) / name).read_bytes())
-    check_staged(staged)
+        data = (entry / str(version) / name).read_bytes()
+        if name == CONFIG_FILE:
+            data = _with_pins(data.decode(), pinned_versions(entry)).encode()
+        write_file(staged / name, data)
+    check_staged(staged, entry.parent)
     for name in SNAPSHOT_FILES:
         move_into(staged / name, entry)

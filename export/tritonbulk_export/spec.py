@@ -256,6 +256,8 @@ class TargetOptions(TypedDict, total=False):
     calibration_rows: int
     load: LoadTarget | None
     check_runtime: bool
+    stages: int | None
+    stage_gpus: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,6 +288,8 @@ class Target:
         load: a running server that loads the version and scores its golden rows; None: none.
         check_runtime: run the published files in the ONNX Runtime of the target's container as
             well, which is fetched for it.
+        stages: into which the model is cut, chained by an ensemble; None: it is not cut.
+        stage_gpus: one GPU for each stage; empty: as ``serving`` says.
     """
 
     name: str
@@ -306,6 +310,8 @@ class Target:
     calibration_rows: int = 256
     load: LoadTarget | None = None
     check_runtime: bool = False
+    stages: int | None = None
+    stage_gpus: Sequence[int] = ()
 
     @classmethod
     def of(cls, **options: Unpack[TargetOptions]) -> Target:

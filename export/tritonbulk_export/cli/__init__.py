@@ -6,6 +6,7 @@ A command of its own (not an export) is a module of its own here and is added to
 import click
 
 from tritonbulk_export.cli.frameworks import COMMANDS, LIGHTGBM_EXAMPLE
+from tritonbulk_export.cli.pipeline import pipeline_command
 
 __all__ = ["command"]
 
@@ -19,5 +20,5 @@ def command() -> None:
     """
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, pipeline_command):
     command.add_command(_command)

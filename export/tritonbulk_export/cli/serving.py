@@ -57,6 +57,11 @@ SERVING_OPTIONS = (
         help="An option of it (repeatable).",
     ),
     click.option(
+        "--stages", type=int, metavar="N",
+        help="Cut the model into N entries that work at the same time, chained by an ensemble.",
+    ),
+    click.option("--stage-gpus", metavar="0,1,…", help="One GPU for each stage."),
+    click.option(
         "--config", "overrides", metavar="FILE",
         type=click.Path(path_type=Path),
         help="A TOML file whose fields replace those of the configuration.",
@@ -78,3 +83,11 @@ def fold_serving(values: dict[str, Any]) -> None:
             raise OptionError(f"--accelerator-option {key!r} is not of the form KEY=VALUE")
     given["accelerator_options"] = {key: value for key, _, value in pairs}
     values["serving"] = Serving(**given)
+    values["stage_gpus"] = _gpus(values["stage_gpus"])
+
+
+def _gpus(text: str | None) -> tuple[int, ...]:
+    parts = [] if text is None else text.split(",")
+    if not all(part.strip().isdigit() for part in parts):
+        raise OptionError(f"--stage-gpus {text!r} is no list of GPU numbers, such as 0,1")
+    return tuple(map(int, parts))
