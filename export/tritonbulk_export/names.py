@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from itertools import chain, count
 
 import onnx
 
 NAME_LENGTH_MAX = 128
+SHOWN_MAX = 60
 
 _OUTPUT_NUMBER = re.compile(r":\d+$")
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
@@ -32,6 +34,11 @@ def plain_names(graph: onnx.GraphProto) -> dict[str, str]:
             names[port.name] = next(name for name in candidates if name not in taken)
             taken.add(names[port.name])
     return names
+
+
+def renaming_notes(names: Mapping[str, str]) -> tuple[str, ...]:
+    """Return a sentence for people about each new name, old → new."""
+    return tuple(f"tensor {old[:SHOWN_MAX]!r} is named {new!r}" for old, new in names.items())
 
 
 def _plain(name: str, role: str) -> str:

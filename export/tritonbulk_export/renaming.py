@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tritonbulk_export.graph import dropped, renamed
-from tritonbulk_export.names import plain_names
+from tritonbulk_export.names import plain_names, renaming_notes
 from tritonbulk_export.spec import Answers, SourceModel, Target, Tensors
 
 
-def with_plain_names(source: SourceModel, target: Target) -> tuple[SourceModel, list[str]]:
+def with_plain_names(source: SourceModel, target: Target) -> tuple[SourceModel, tuple[str, ...]]:
     """Return ``source`` with names that Triton and people can use, and without unwanted outputs."""
     graph = dropped(source.graph, target.drop_outputs) if target.drop_outputs else source.graph
     left = {port.name for port in graph.graph.output}
@@ -17,7 +17,7 @@ def with_plain_names(source: SourceModel, target: Target) -> tuple[SourceModel, 
     source = replace(source, graph=graph, labels=labels)
     names = plain_names(graph.graph)
     if not names:
-        return source, []
+        return source, ()
     originals = {new: old for old, new in names.items()}
 
     def predict(tensors: Tensors) -> Answers:
@@ -32,4 +32,4 @@ def with_plain_names(source: SourceModel, target: Target) -> tuple[SourceModel, 
         predict=predict,
         labels={names.get(n, n): given for n, given in labels.items()},
     )
-    return plain, [f"tensor {old!r} is named {new!r}" for old, new in names.items()]
+    return plain, renaming_notes(names)

@@ -132,6 +132,8 @@ def _load(tensor: TensorProto, folder: Path, bytes_max: int) -> int:
             f"{where}, which is no plain name of a file beside the model; save the model again "
             "with one data file beside it"
         )
+    if tensor.data_type == TensorProto.STRING:
+        raise InputError(f"{where}, but a data file cannot hold texts; save the model again")
     parent = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # Without waiting for a writer, should it be a pipe.

@@ -39,6 +39,8 @@ def lowered(model: onnx.ModelProto, release: Release) -> tuple[onnx.ModelProto, 
     notes = []
     versions = {opset.domain: opset.version for opset in model.opset_import}
     _check_ml(model, versions.get("ai.onnx.ml", 0), release)
+    if model.ir_version > release.ir_max:
+        _check_types(model, release)
     if versions[""] > release.opset_max:
         model = _with_opset(model, versions[""], release)
         notes.append(f"opset {versions['']} is lowered to {release.opset_max}")
@@ -97,7 +99,7 @@ def _with_opset(model: onnx.ModelProto, version: int, release: Release) -> onnx.
         ) from error
 
 
-def _lower_ir(model: onnx.ModelProto, release: Release) -> None:
+def _check_types(model: onnx.ModelProto, release: Release) -> None:
     for tensor in tensors(model.graph):
         _check_type(tensor.data_type, f"tensor {tensor.name!r}", release)
     for graph in graphs(model.graph):
@@ -107,7 +109,12 @@ def _lower_ir(model: onnx.ModelProto, release: Release) -> None:
             for attribute in node.attribute:
                 if attribute.name == "to":
                     _check_type(attribute.i, f"node {title(node)}", release)
-            # Hints for several devices came with IR 11; nothing that is computed depends on them.
+
+
+def _lower_ir(model: onnx.ModelProto, release: Release) -> None:
+    """Remove, in place, hints for several devices, which came with IR 11, and set the version."""
+    for graph in graphs(model.graph):
+        for node in graph.node:
             if "device_configurations" in node.DESCRIPTOR.fields_by_name:
                 node.ClearField("device_configurations")
     if "configuration" in model.DESCRIPTOR.fields_by_name:

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, inliner
 
 from tritonbulk.errors import ModelError
 from tritonbulk_export.graph.lowering import lowered
+from tritonbulk_export.graph.modes import check_modes
 from tritonbulk_export.graph.shapes import declare_batch
 from tritonbulk_export.graph.walk import graphs
 from tritonbulk_export.names import first_line
@@ -51,19 +52,19 @@ def repair(model: onnx.ModelProto, release: Release = DEFAULT_RELEASE) -> Repair
 
     Raises:
         ModelError: a step is impossible; says why. A retry does not help.
+        ParityError: a node is in training mode; no retry.
     """
     graph = onnx.ModelProto()
     graph.CopyFrom(model)
     _check_names(graph.graph)
+    check_modes(graph)
     notes = [*_merge_opsets(graph), *without_zipmap(graph), *_drop_initializer_inputs(graph)]
     if graph.functions:
         notes.append(f"{len(graph.functions)} local functions are inlined")
         graph = _inlined(graph)
     graph, changes = lowered(graph, release)
     notes += changes
-    for port in graph.graph.input:
-        if not port.type.tensor_type.HasField("shape"):
-            raise ModelError(f"input {port.name!r} has no declared shape; export it with one")
+    _check_ports(graph.graph)
     mended = [declare_batch(port) for port in (*graph.graph.input, *graph.graph.output)]
     notes += [note for note in mended if note]
     for part in graphs(graph.graph):
@@ -170,6 +171,20 @@ def _check_once(names: Iterable[str], kind: str) -> None:
                 f"the ONNX graph has {count} {kind}s named {name!r}; export it with names that "
                 "differ"
             )
+
+
+def _check_ports(graph: onnx.GraphProto) -> None:
+    for kind, ports in (("input", graph.input), ("output", graph.output)):
+        for port in ports:
+            found = port.type.WhichOneof("value")
+            if found not in (None, "tensor_type"):
+                raise ModelError(
+                    f"{kind} {port.name!r} is of {found.replace('_', ' ')}, and Triton knows "
+                    "tensors alone; export the model so that it takes and gives plain tensors"
+                )
+    for port in graph.input:
+        if not port.type.tensor_type.HasField("shape"):
+            raise ModelError(f"input {port.name!r} has no declared shape; export it with one")
 
 
 def _merge_opsets(model: onnx.ModelProto) -> list[str]:

@@ -11,10 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
-from tritonbulk.errors import ParityError
-from tritonbulk_export.graph.walk import graphs, title
 from tritonbulk_export.proof.instrument import Instrument
 from tritonbulk_export.proof.rows import epsilon, row_count, taken
 from tritonbulk_export.spec import Tensor, Tensors
@@ -36,31 +34,6 @@ _HINTS = {
     "DynamicQuantizeLinear": "it takes one scale for the whole batch",
 }
 _PROBE_ROWS_MAX = 64
-
-
-def check_modes(graph: onnx.ModelProto) -> None:
-    """Check that no node is in training mode, where batches are mixed or answers random.
-
-    Raises:
-        ParityError: one is; names it. A retry does not help.
-    """
-    constants = {tensor.name: tensor for tensor in graph.graph.initializer}
-    for part in graphs(graph.graph):
-        for node in part.node:
-            attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-            outputs = [name for name in node.output if name]
-            trains = node.op_type == "BatchNormalization" and (
-                attributes.get("training_mode", 0) == 1 or len(outputs) > 1
-            )
-            if node.op_type == "Dropout" and len(node.input) > 2:
-                mode = constants.get(node.input[2])
-                trains = mode is not None and bool(numpy_helper.to_array(mode))
-            if trains:
-                raise ParityError(
-                    f"node {title(node)} is in training mode, so that a row's answer would depend "
-                    "on the rows beside it or on chance; export the model in evaluation mode "
-                    "(model.eval() in PyTorch)"
-                )
 
 
 def blame_size(graph: onnx.ModelProto, tensors: Tensors, output: str | None = None) -> str:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from tritonbulk.contract import InputTensor, bind_inputs
 from tritonbulk.errors import ModelError
 from tritonbulk_export.graph import read_model, renamed, repair, without_zipmap
-from tritonbulk_export.names import plain_names
+from tritonbulk_export.names import plain_names, renaming_notes
 from tritonbulk_export.runtime import Port, Session, open_session
 from tritonbulk_export.spec import Answers, SourceModel, Tensors
 
@@ -54,6 +54,7 @@ def load_onnx(
         predict=reference,
         takes_float64=False,
         distributions=(),
+        notes=renaming_notes(names),
     )
 
 
@@ -70,6 +71,8 @@ def _as_it_is(model: onnx.ModelProto, mended: onnx.ModelProto) -> Session:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     without_zipmap(copy)
+    # Shapes that are declared inside are no part of what the model means, and may be wrong.
+    copy.graph.ClearField("value_info")
     try:
         return open_session(copy)
     except ModelError:
