@@ -18,10 +18,8 @@ _PATH = click.Path(path_type=Path)
 
 @click.command(
     "pipeline",
-    epilog="""\b
-Examples:
-  tritonbulk export pipeline prepare,scorer --name scoring
-  tritonbulk export pipeline scale,model --name m2 --connect model.features=scale.scaled""",
+    epilog="Example:  tritonbulk export pipeline scale,model --name both --connect "
+    "model.features=scale.scaled",
 )
 @click.argument("steps", metavar="ENTRY,ENTRY…")
 @click.option("--name", required=True, help="Name of the ensemble.")
