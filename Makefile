@@ -1,6 +1,6 @@
 # `make demo` and `make test` start from nothing: they make .venv, install, run.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo lint test test-ci test-crash-full bench-venv bench-peers bench-peers-quick clean
+.PHONY: help venv demo lint test test-ci test-crash-full test-export-full bench-venv bench-peers bench-peers-quick clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,10 @@ test-crash-full: venv ## kills, faults and crashes in full numbers (about 2 hour
 	TRITONBULK_TEST_FULL=1 TRITONBULK_TEST_SEEDS=200000 TRITONBULK_TEST_FILE_MB=2100 \
 	  .venv/bin/pytest -m 'ci or not ci' tests/crash tests/unit/test_job_simulation.py \
 	  tests/unit/test_job_model_check.py tests/unit/test_memory.py --timeout 10800
+
+test-export-full: venv ## export's hostile files under strace, in full numbers (about 10 minutes)
+	@requirements/system.sh
+	TRITONBULK_TEST_FULL=1 .venv/bin/pytest -m 'ci or not ci' tests/export_corpus --timeout 1800
 
 bench-venv: venv
 	@.venv/bin/python -c 'import pandas' 2>/dev/null || .venv/bin/python -m pip install --quiet \

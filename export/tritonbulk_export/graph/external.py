@@ -68,17 +68,23 @@ def read_model(path: Path) -> onnx.ModelProto:
 
 
 def model_files(
-    graph: onnx.ModelProto, name: str = "model.onnx", inline_bytes_max: int = INLINE_BYTES_MAX
+    graph: onnx.ModelProto, name: str = "model.onnx", inline_bytes_max: int | None = None
 ) -> Mapping[str, bytes]:
     """Return the files that hold ``graph``, by their path in the version's folder.
 
     The same graph gives the same bytes. One file if the weights allow it; else a folder ``name``
     with ``name`` and ``model.data`` in it, which is how Triton wants external data.
 
+    Args:
+        graph: to write.
+        name: of the model file.
+        inline_bytes_max: weights up to this stay in it; None takes `INLINE_BYTES_MAX`.
+
     Raises:
         ModelError: the graph without its weights is larger than 2 GiB; no retry.
     """
-    if sum(len(tensor.raw_data) for tensor in tensors(graph)) <= inline_bytes_max:
+    most = INLINE_BYTES_MAX if inline_bytes_max is None else inline_bytes_max
+    if sum(len(tensor.raw_data) for tensor in tensors(graph)) <= most:
         return {name: _serialized(graph)}
     outside = onnx.ModelProto()
     outside.CopyFrom(graph)
