@@ -1,7 +1,9 @@
-"""A small repository and one real server for all tests that need one."""
+"""One real server for all tests that need one; how many of each promise's cases ran."""
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +12,39 @@ import pytest
 from onnx import TensorProto, helper
 
 from tritonbulk.server.embedded import EmbeddedTriton
+
+IS_FULL = os.environ.get("TRITONBULK_TEST_FULL") == "1"
+_TALLY = pytest.StashKey[Counter[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin to count."""
+    config.stash[_TALLY] = Counter()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was counted."""
+    if tally := terminalreporter.config.stash[_TALLY]:
+        terminalreporter.section("cases", "-")
+        for name, count in sorted(tally.items()):
+            terminalreporter.write_line(f"{count:>8,}  {name}")
+
+
+@pytest.fixture(scope="session")
+def tally(pytestconfig: pytest.Config) -> Callable[[str, int], None]:
+    """Count cases that ran and held."""
+
+    def count(name: str, cases: int = 1) -> None:
+        pytestconfig.stash[_TALLY][name] += cases
+
+    return count
+
+
+@pytest.fixture(scope="session")
+def cases() -> Callable[[int, int], int]:
+    """Give how many cases to run: those of every change, or with TRITONBULK_TEST_FULL=1 all."""
+    return lambda every_change, full: full if IS_FULL else every_change
+
 
 HALVE_MODEL = """
 import triton_python_backend_utils as pb_utils

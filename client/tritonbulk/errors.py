@@ -33,12 +33,16 @@
 from __future__ import annotations
 
 from tritonbulk.redaction import redact
+from tritonbulk.text import printable
+
+MESSAGE_CHARACTERS_MAX = 2_000
+"""Characters of an error's text: a column's name alone may be longer."""
 
 
 class TritonbulkError(Exception):
     """Base of all errors; its text is one sentence that says what, where and what to do.
 
-    No secret stands in it, whoever's words it quotes.
+    No secret and no control character stands in it, whoever's words it quotes.
 
     Attributes:
         exit_code: what the command line exits with (see ``docs/cli.md``).
@@ -49,7 +53,15 @@ class TritonbulkError(Exception):
     retry_helps: bool = False
 
     def __init__(self, message: str) -> None:
-        super().__init__(redact(message))
+        super().__init__(_cut(printable(redact(message))))
+
+
+def _cut(text: str) -> str:
+    """Return ``text`` without its middle if it is too long: the end says what to do."""
+    if len(text) <= MESSAGE_CHARACTERS_MAX:
+        return text
+    half = MESSAGE_CHARACTERS_MAX // 2 - 1
+    return f"{text[:half]} … {text[-half:]}"[:MESSAGE_CHARACTERS_MAX]
 
 
 class UsageError(TritonbulkError):

@@ -93,6 +93,7 @@ class ScoreOptions:
         input_map: tensor name → columns or patterns; stands above any contract.
         input_format: of all input files; None tells it by their extensions.
         columns: input columns to look at (names or patterns); None looks at all.
+        untrusted: read the input files, which are local, in a process with limits.
         where: keeps the rows where it is true: the text of a filter, or a pyarrow expression; None
             keeps all.
         keep: input columns to keep in the output (names or patterns); None keeps all of
@@ -147,6 +148,7 @@ class ScoreOptions:
     model_version: str | None = None
     input_map: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     input_format: Format | None = None
+    untrusted: bool = False
     columns: tuple[str, ...] | None = None
     where: str | pc.Expression | None = None
     keep: tuple[str, ...] | None = None

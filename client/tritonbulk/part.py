@@ -78,7 +78,7 @@ def output_schema(
 def _check_writable(field: pa.Field, out_format: OutFormat) -> None:
     try:
         encode_part(pa.schema([field]).empty_table(), io.BytesIO(), out_format, [field.name])
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         other = "parquet" if out_format == "arrow" else "arrow"
         raise OptionError(
             f"column {field.name!r} ({field.type}) cannot be written as {out_format} "

@@ -117,6 +117,7 @@ class _Job:
             options.columns,
             options.where,
             leave_out=options.written,
+            is_untrusted=options.untrusted,
         )
         result, was_begun = await self._once(source)
         # What an earlier run has left unfinished comes first; then the files that are new.

@@ -1,12 +1,10 @@
-"""How many of each promise's cases ran, printed at the end; what this machine lacks, by name."""
+"""Jobs to disturb; what this machine lacks, by name."""
 
 from __future__ import annotations
 
-import os
 import signal
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,39 +14,7 @@ from tests.crash import jobs, strace
 from tests.crash.forks import Forks
 from tritonbulk.server.embedded import EmbeddedTriton
 
-IS_FULL = os.environ.get("TRITONBULK_TEST_FULL") == "1"
 Digests = dict[str, str]
-_TALLY = pytest.StashKey[Counter[str]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Begin to count."""
-    config.stash[_TALLY] = Counter()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what was counted."""
-    tally = terminalreporter.config.stash.get(_TALLY, Counter())
-    if tally:
-        terminalreporter.section("crash cases", "-")
-        for name, count in sorted(tally.items()):
-            terminalreporter.write_line(f"{count:>8,}  {name}")
-
-
-@pytest.fixture(scope="session")
-def tally(pytestconfig: pytest.Config) -> Callable[[str, int], None]:
-    """Count cases that ran and held."""
-
-    def count(name: str, cases: int = 1) -> None:
-        pytestconfig.stash[_TALLY][name] += cases
-
-    return count
-
-
-@pytest.fixture(scope="session")
-def cases() -> Callable[[int, int], int]:
-    """Give how many cases to run: those of every change, or with TRITONBULK_TEST_FULL=1 all."""
-    return lambda every_change, full: full if IS_FULL else every_change
 
 
 @pytest.fixture(scope="session")

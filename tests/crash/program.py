@@ -57,7 +57,13 @@ def run(
     transport = transport or ScriptedTransport(lambda tensors: {"y": tensors["x"] * 2})
     store = store or open_store(options.out)
     waits = {} if sleep is None else {"sleep": sleep}
-    source = open_source(options.inputs, options.input_format, options.columns, options.where)
+    source = open_source(
+        options.inputs,
+        options.input_format,
+        options.columns,
+        options.where,
+        is_untrusted=options.untrusted,
+    )
     standing = look(store, **waits)
     check_start(standing, is_fresh=options.fresh)
     inputs = job_inputs(source, options, standing)

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import IS_FULL
 from tests.crash import jobs
-from tests.crash.conftest import IS_FULL
 from tests.crash.forks import PROJECT
 from tests.crash.object_faults import BUCKET, faulty_server
 from tritonbulk.job.stores.object import ObjectStore

@@ -71,7 +71,13 @@ async def open_runner(
         UsageError: nothing was sent; a retry does not help.
         TritonbulkError: see its class.
     """
-    source = open_source(options.inputs, options.input_format, options.columns, options.where)
+    source = open_source(
+        options.inputs,
+        options.input_format,
+        options.columns,
+        options.where,
+        is_untrusted=options.untrusted,
+    )
     contract = read_contract(options)
     if source.rows == 0:
         raise no_rows(source)

@@ -141,6 +141,11 @@ def source_options(command: _Command) -> _Command:
                 help="Of all input files.  [default: by their extensions]",
             ),
             click.option(
+                "--untrusted",
+                is_flag=True,
+                help="The files are a stranger's: read them in a process with limits.",
+            ),
+            click.option(
                 "--columns",
                 metavar="COLUMNS",
                 help="Input columns to look at, comma-separated, patterns allowed.  [default: all]",
@@ -164,6 +169,7 @@ def parse_source_options(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of `ScoreOptions` that `source_options` gives."""
     return {
         "input_format": given["input_format"],
+        "untrusted": given["untrusted"],
         "columns": parse_names(given["columns"]),
         "where": given["where"],
         "limit_rows": given["limit"],

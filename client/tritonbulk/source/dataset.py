@@ -12,21 +12,14 @@ import pyarrow.compute as pc
 from tritonbulk.errors import InputError, SourceError
 from tritonbulk.options import Format
 from tritonbulk.segments import Block, Gap, Segment, cut, head
-from tritonbulk.source import delimited, ipc, jsonl, parquet
 from tritonbulk.source.columns import matching, row_bytes
+from tritonbulk.source.formats import READERS
 from tritonbulk.source.locate import locate
 from tritonbulk.source.partitions import key_schema, key_value
 from tritonbulk.source.reader import Description, Glance, InputFile, Reader, reading
 from tritonbulk.source.unify import check_names, unify
+from tritonbulk.source.untrusted import Untrusted
 from tritonbulk.source.where import Filter, make_filter
-
-_READERS: Mapping[Format, Reader] = {
-    "parquet": parquet,
-    "csv": delimited,
-    "jsonl": jsonl,
-    "arrow": ipc,
-}
-
 
 @dataclass(frozen=True, slots=True)
 class _Run:
@@ -47,6 +40,7 @@ class Source:
         filter: which rows are wanted; None for all.
         read_schema: ``schema`` and what the filter looks at besides.
         value_bytes: mean bytes a value of columns without a fixed width, as far as known.
+        untrusted: what reads the files of strangers; None reads them here.
     """
 
     files: tuple[InputFile, ...]
@@ -55,6 +49,7 @@ class Source:
     filter: Filter | None
     read_schema: pa.Schema
     value_bytes: Mapping[str, float]
+    untrusted: Untrusted | None = None
 
     @property
     def name(self) -> str:
@@ -170,7 +165,8 @@ class Source:
         rows = None if run.end is None else run.end - run.begin
         block_rows = block_rows if rows is None else min(block_rows, rows)
         glance = self._glance(keys, len(own), rows)
-        blocks = _READERS[file.format].read(file, pa.schema(own), block_rows, glance, run.begin)
+        reader = self.untrusted or READERS[file.format]
+        blocks = reader.read(file, pa.schema(own), block_rows, glance, run.begin)
         for block in head(blocks, rows):
             yield block if isinstance(block, Gap) else _conformed(block, wanted, keys)
 
@@ -229,6 +225,8 @@ def open_source(
     columns: Sequence[str] | None = None,
     where: str | pc.Expression | None = None,
     leave_out: Sequence[str | Path] = (),
+    *,
+    is_untrusted: bool = False,
 ) -> Source:
     """Return the source made of ``inputs``: files, folders, patterns or URIs of these.
 
@@ -238,6 +236,7 @@ def open_source(
         columns: names or patterns to restrict the source to; None offers all.
         where: keeps the rows where it is true: a filter's text, or a pyarrow expression.
         leave_out: what is written; see `locate`.
+        is_untrusted: read the files in a process with limits; see `source.untrusted`.
 
     Raises:
         InputError: a file is missing, unreadable or of a schema that does not fit; no retry.
@@ -245,7 +244,8 @@ def open_source(
         PlatformError: a URI needs a package that is not installed.
     """
     files = locate(inputs, input_format, leave_out)
-    described = _describe(files)
+    untrusted = Untrusted() if is_untrusted else None
+    described = _describe(files, untrusted)
     keys = key_schema([(file.name, file.keys) for file in files])
     typical = next((each for each in described if each.rows != 0), described[0])
     whole = pa.schema([*typical.schema, *keys])
@@ -267,15 +267,16 @@ def open_source(
         filter=None if where is None else make_filter(where, common),
         read_schema=common,
         value_bytes=value_bytes,
+        untrusted=untrusted,
     )
 
 
-def _describe(files: Sequence[InputFile]) -> list[Description]:
+def _describe(files: Sequence[InputFile], untrusted: Untrusted | None) -> list[Description]:
     """Return a description of every file, its names checked."""
     found: list[Description] = []
     like: pa.Schema | None = None
     for file in files:
-        each = _READERS[file.format].describe(file, like)
+        each = (untrusted or READERS[file.format]).describe(file, like)
         check_names(each.schema, file.name)
         for key, _ in file.keys:
             if key in each.schema.names:

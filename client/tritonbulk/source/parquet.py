@@ -37,7 +37,21 @@ COLUMN_BUFFER_BYTES = 64 * 2**10
 BUFFERS_BYTES_MAX = 16 * 2**20
 """Bytes of these buffers over all columns; very wide files read in smaller steps."""
 
+UNTRUSTED_TEXT_BYTES_MAX = 16 * 2**20
+"""Bytes of one text in the metadata of a stranger's file."""
+
+UNTRUSTED_ITEMS_MAX = 100_000
+"""Items of one list there: columns, row groups."""
+
+UNTRUSTED_BLOCK_BYTES_MAX = 2**30
+"""Bytes that a block of rows of it may declare, uncompressed."""
+
 _BUFFER_BYTES_MIN = 4 * 2**10
+
+_THRIFT_LIMITS = {
+    "thrift_string_size_limit": UNTRUSTED_TEXT_BYTES_MAX,
+    "thrift_container_size_limit": UNTRUSTED_ITEMS_MAX,
+}
 
 SAMPLE_GROUPS = 8
 """Row groups, evenly spread, whose first rows tell the size of text and lists."""
@@ -69,6 +83,8 @@ def read(
     """See `tritonbulk.source.reader.Reader.read`."""
     with _opened(file, columns=len(schema)) as parquet, reading(file):
         groups, inside = _groups_from(parquet.metadata, row_begin)
+        if file.is_untrusted:
+            _check_declared(file, parquet.metadata, groups, block_rows)
         # Threads inside the reader would fight the server for the cores and gain nothing
         # measurable; reading ahead happens one level up.
         stream = functools.partial(parquet.iter_batches, block_rows, use_threads=False)
@@ -90,6 +106,25 @@ def _groups_from(metadata: pq.FileMetaData, row_begin: int) -> tuple[list[int], 
             return list(range(group, metadata.num_row_groups)), row_begin
         row_begin -= rows
     return [], 0
+
+
+def _check_declared(
+    file: InputFile, metadata: pq.FileMetaData, groups: Sequence[int], block_rows: int
+) -> None:
+    """Refuse row groups of which one block would be too large by their own account.
+
+    Raises:
+        InputError: names file and row group; a retry does not help.
+    """
+    for index in groups:
+        group = metadata.row_group(index)
+        rows, size = group.num_rows, group.total_byte_size
+        if rows < 0 or size < 0 or size * min(block_rows, rows) > UNTRUSTED_BLOCK_BYTES_MAX * rows:
+            raise InputError(
+                f"row group {index} of {file.name} declares {size:,} bytes in {rows:,} rows, more "
+                f"than {UNTRUSTED_BLOCK_BYTES_MAX >> 20} MiB for a block of {block_rows:,}; lower "
+                "--segment-rows, or look at where it comes from"
+            )
 
 
 def _runs(metadata: pq.FileMetaData, groups: Iterable[int], rows_max: int) -> Iterator[list[int]]:
@@ -155,6 +190,7 @@ def _opened(file: InputFile, columns: int = 1) -> Iterator[pq.ParquetFile]:
                 buffer_size=buffer_bytes,
                 pre_buffer=False,
                 page_checksum_verification=True,
+                **(_THRIFT_LIMITS if file.is_untrusted else {}),
             )
             stack.enter_context(parquet)
         yield parquet

@@ -36,6 +36,7 @@ class InputFile:
         format: how its rows are written.
         compression: of the whole file, by pyarrow's name; None if it has none of its own.
         keys: partition keys and values that its folders stand for; None is a null.
+        is_untrusted: whether what it declares is held against limits before it is believed.
     """
 
     name: str
@@ -44,6 +45,7 @@ class InputFile:
     format: Format
     compression: str | None = None
     keys: tuple[tuple[str, str | None], ...] = ()
+    is_untrusted: bool = False
 
     def open_stream(self) -> pa.NativeFile:
         """Return the file's bytes from the front, decompressed."""
@@ -135,6 +137,8 @@ def opening(file: InputFile) -> Iterator[None]:
         raise InputError(
             f"input file {file.name} may not be read; ask its owner for permission"
         ) from error
+    except MemoryError:
+        raise _too_large(file) from None
     except (OSError, pa.ArrowException, UnicodeError) as error:
         raise InputError(
             f"input file {file.name} cannot be read as {_TITLES[file.format]} ({cause(error)}); "
@@ -147,12 +151,21 @@ def reading(file: InputFile) -> Iterator[None]:
     """Turn what goes wrong while rows are read into an error that names the file."""
     try:
         yield
+    except MemoryError:
+        raise _too_large(file) from None
     except (pa.ArrowException, UnicodeError) as error:
         raise InputError(f"reading {file.name} failed: {cause(error)}; mend the file") from error
     except OSError as error:
         raise SourceError(
             f"reading {file.name} failed: {cause(error)}; check that it is complete, then run again"
         ) from error
+
+
+def _too_large(file: InputFile) -> InputError:
+    return InputError(
+        f"reading {file.name} takes more memory than it may; lower --segment-rows, or look at "
+        "where it comes from: a small file can be made to unfold into a huge one"
+    )
 
 
 def checked(blocks: Iterable[Block], row_begin: int = 0) -> Iterator[Block]:
