@@ -53,7 +53,8 @@ class TritonbulkError(Exception):
     retry_helps: bool = False
 
     def __init__(self, message: str) -> None:
-        super().__init__(_cut(printable(redact(message))))
+        lines = map(printable, redact(message).split("\n"))
+        super().__init__(_cut("\n".join(lines)))
 
 
 def _cut(text: str) -> str:

@@ -58,7 +58,7 @@ def bad_ones(found, kinds):
         (number, kinds[number], each)
         for number, each in sorted(found.items())
         if each["outcome"] in ("crashed", "escaped", "unexpected")
-        or not each["text"].isprintable()
+        or not each["text"].replace("\n", " ").isprintable()
         or len(each["text"]) > SENTENCE_CHARACTERS_MAX
     ]
 

@@ -70,8 +70,9 @@ async def attempt(
 
 def control_of(answered: Answered, open_: OpenSegment, pipeline: Pipeline) -> EncodableRows:
     """Return the first row of an answered request, repeated to a full batch, as a control."""
+    fed = open_.encodable.rows.select(list(pipeline.fed))
     return pipeline.encoder.prepare(
-        _repeated(open_.encodable.rows, answered.send.batch.row_begin, 1, pipeline.fill_rows)
+        _repeated(fed, answered.send.batch.row_begin, 1, pipeline.fill_rows)
     )
 
 
@@ -121,7 +122,9 @@ def _filled(
     encodable: EncodableRows, begin: int, rows: int, rows_filled: int, pipeline: Pipeline
 ) -> Request:
     try:
-        repeated = pipeline.encoder.prepare(_repeated(encodable.rows, begin, rows, rows_filled))
+        # Kept columns may be wide, and are not sent.
+        fed = encodable.rows.select(list(pipeline.fed))
+        repeated = pipeline.encoder.prepare(_repeated(fed, begin, rows, rows_filled))
         return pipeline.encoder.encode(repeated, 0, rows_filled)
     except InputError:
         # Its message counts rows; let it count those of the input.
