@@ -16,10 +16,11 @@ from tritonbulk.source.columns import matching, row_bytes
 from tritonbulk.source.formats import READERS
 from tritonbulk.source.locate import locate
 from tritonbulk.source.partitions import key_schema, key_value
-from tritonbulk.source.reader import Description, Glance, InputFile, Reader, reading
+from tritonbulk.source.reader import Description, Glance, InputFile, reading
 from tritonbulk.source.unify import check_names, unify
 from tritonbulk.source.untrusted import Untrusted
 from tritonbulk.source.where import Filter, make_filter
+
 
 @dataclass(frozen=True, slots=True)
 class _Run:
