@@ -47,6 +47,7 @@ function chart(svg) {
     bars: [...svg.querySelectorAll("rect")].filter(rect => {
       const b = rect.getBoundingClientRect(); return b.width > 0 && b.height > 0;
     }).length,
+    marks: svg.querySelectorAll("circle").length,
   };
 }
 onload = () => {
@@ -126,11 +127,11 @@ def check(measured: dict[str, Any]) -> None:
         for chart in page["charts"]:
             where = f"{size}: {chart['title']}"
             assert chart["width"] > 200, where
-            assert chart["height"] > 40, where
+            assert chart["height"] > 15, where
             assert len(chart["alt"]) > 10, where
             assert chart["outside"] == [], where
             assert chart["clashes"] == [], where
             assert chart["letter_px"] >= 9, where
-            assert chart["lines"] or chart["bars"], where
+            assert chart["lines"] or chart["bars"] or chart["marks"], where
             assert all(length >= 0 for length in chart["lines"]), where
             assert not chart["lines"] or max(chart["lines"]) > 20, where

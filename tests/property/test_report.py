@@ -81,7 +81,9 @@ def test_bars_of_anything_are_well_formed(bars):
 @given(st.data(), st.integers(1, 5), st.integers(1, 5))
 @settings(max_examples=100, deadline=None)
 def test_a_heat_map_of_anything_is_well_formed_and_within_its_picture(data, rows, columns):
-    field = st.builds(Field, st.none() | NUMBERS, st.text(max_size=1), st.text())
+    field = st.builds(
+        Field, st.none() | NUMBERS, st.text(max_size=1), is_best=st.booleans(), note=st.text()
+    )
     fields = [[data.draw(field) for _ in range(columns)] for _ in range(rows)]
     names = [f"{n}" for n in range(max(rows, columns))]
     root = read(heat_map("title", names[:rows], names[:columns], fields, "rows", "columns"))

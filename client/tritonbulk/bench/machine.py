@@ -1,48 +1,18 @@
-"""The machine: what it is, and who uses its processors. Linux tells; elsewhere nothing is known."""
+"""The machine: who uses its processors. Linux tells; elsewhere nothing is known."""
 
 from __future__ import annotations
 
 import os
-import platform
-import socket
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tritonbulk.bench.trial import Noise
 from tritonbulk.options import is_loopback
 
 _PROC = Path("/proc")
-_PACKAGES = ("tritonbulk", "grpcio", "numpy", "pyarrow", "tritonclient")
-_GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-
-
-def environment() -> dict[str, str | int | float]:
-    """Return what figures depend on: processor, memory, versions, and the load right now."""
-    found: dict[str, str | int | float] = {
-        "processor": platform.machine(),
-        "cores": os.cpu_count() or 0,
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-    }
-    with suppress(OSError):
-        lines = (_PROC / "cpuinfo").read_text().splitlines()
-        models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
-        found["processor"] = models[0] if models else platform.machine()
-    with suppress(OSError):
-        found["governor"] = _GOVERNOR.read_text().strip()
-    with suppress(OSError, ValueError):
-        pages = os.sysconf("SC_PHYS_PAGES")
-        found["memory_gib"] = round(os.sysconf("SC_PAGE_SIZE") * pages / 2**30)
-    for name in _PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[name] = version(name)
-    with suppress(OSError):
-        found["load_1_min"] = round(os.getloadavg()[0], 2)
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +123,3 @@ def _target(link: Path) -> str:
         return os.readlink(link)  # noqa: PTH115 - not a path but a socket's name
     except OSError:
         return ""
-
-
-def host_name() -> str:
-    """Return the machine's name, for a report's card."""
-    return socket.gethostname()

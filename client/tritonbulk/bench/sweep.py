@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tritonbulk.bench import machine
 from tritonbulk.bench.log import TrialLog
 from tritonbulk.bench.options import IN_FLIGHT, QUEUE_DELAYS_US, BenchOptions
 from tritonbulk.bench.runner import Runner
 from tritonbulk.bench.search import Space, Step, grid_rounds, next_round
 from tritonbulk.bench.trial import Trial
 from tritonbulk.bench.verdict import Verdict, judge
+from tritonbulk.environment import environment
 from tritonbulk.errors import OptionError
 
 EXPLORE_SHARE = 0.6
@@ -77,7 +77,7 @@ async def sweep(
         runner.options.inputs,
         runner.source.rows,
         space,
-        {**machine.environment(), "seed": bench.seed, "model_config": runner.model.config_digest},
+        {**environment(), "seed": bench.seed, "model_config": runner.model.config_digest},
     )
     saved = log.begin(_asked(runner, space))
     if saved is not None:

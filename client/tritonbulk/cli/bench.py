@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tritonbulk.bench.apply import Applied, carry_out, propose
 from tritonbulk.bench.cross_check import Checked, cross_check, points_of
 from tritonbulk.bench.figures import to_plain
 from tritonbulk.bench.options import BATCH_ROWS, IN_FLIGHT, REPEATS, TRIAL_S, BenchOptions
+from tritonbulk.bench.page import sweep_page
 from tritonbulk.bench.runner import open_runner
 from tritonbulk.bench.sweep import Sweep, sweep
 from tritonbulk.bench.vary import restore
@@ -30,6 +32,7 @@ from tritonbulk.cli.common import (
 )
 from tritonbulk.errors import SinkError
 from tritonbulk.options import ScoreOptions
+from tritonbulk.redaction import redact
 
 
 def _list(numbers: tuple[int, ...]) -> str:
@@ -130,6 +133,12 @@ def _list(numbers: tuple[int, ...]) -> str:
     metavar="PATH",
     help="Also run NVIDIA's perf_analyzer, on the same points with the same rows.",
 )
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="HTML report.  [default: beside --out, as .html]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 def command(**given: Any) -> int:
     """Find out how fast your rows go through a model, what bounds it, and what to deploy.
@@ -159,6 +168,7 @@ def command(**given: Any) -> int:
         **parse_model_options(given),
         **parse_source_options(given),
     )
+    began = datetime.now(UTC)
     with SweepView() as view:
         done = asyncio.run(
             _bench(
@@ -176,6 +186,9 @@ def command(**given: Any) -> int:
     }
     _save(given["out"], json.dumps(figures, indent=1))
     click.echo(f"figures: {given['out']}")
+    report = given["report"] or given["out"].with_suffix(".html")
+    _save(report, redact(sweep_page(done.sweep, began)))
+    click.echo(f"report: {report}")
     if given["as_json"]:
         click.echo(json.dumps(figures))
     return 0 if done.sweep.verdict is not None else 1

@@ -96,6 +96,7 @@ class Key:
     colour: str
     dash: str | None = None
     marker: str = ""
+    is_dotted: bool = False
 
 
 def figure(
@@ -157,7 +158,7 @@ def _legend(keys: Sequence[Key]) -> Markup:
         )
         return element(
             "svg",
-            line,
+            None if key.is_dotted else line,
             mark(key.marker, 13, 7, key.colour),
             viewBox="0 0 26 14",
             width=26,

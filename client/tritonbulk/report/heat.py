@@ -22,11 +22,13 @@ class Field:
     Attributes:
         value: its value; None: it was not measured.
         mark: a short sign beside the value, such as "★".
+        is_best: it stands out.
         note: shown to whoever points at it.
     """
 
     value: float | None
     mark: str = ""
+    is_best: bool = False
     note: str = ""
 
 
@@ -106,7 +108,7 @@ def _draw(
         return element(
             "g",
             element("rect", told, class_="unmeasured", **place),
-            text_at(*middle, "·", "middle"),
+            text_at(*middle, field.mark or "·", "middle"),
         )
     fill, ink = palette.shade(share)
     said = show(field.value)
@@ -116,13 +118,13 @@ def _draw(
         shown = field.mark or ("" if text_width(said) > width - 4 else said)
     return element(
         "g",
-        element("rect", told, fill=fill, class_="best" if field.mark else None, **place),
+        element("rect", told, fill=fill, class_="best" if field.is_best else None, **place),
         text_at(
             *middle,
             shown,
             "middle",
             class_=ink or None,
             pointer_events="none",
-            font_weight="bold" if field.mark else None,
+            font_weight="bold" if field.is_best else None,
         ),
     )

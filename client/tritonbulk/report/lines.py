@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tritonbulk.report import palette
 from tritonbulk.report.frame import (
@@ -55,6 +55,7 @@ class Series:
         is_area: the space below it is filled.
         is_band: intervals are a band along the line; else each point has whiskers.
         is_step: a value holds until the next one.
+        is_dotted: points alone, however many, and no line through them.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Series:
     is_area: bool = False
     is_band: bool = False
     is_step: bool = False
+    is_dotted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +108,11 @@ def line_chart(
         [v for s in series for p in s.points for v in (p.y, p.low, p.high)]
         + [line.at for line in lines if not line.is_vertical],
     )
-    shown = [
-        Series(s.name, tuple(_visible(s.points, drawn)), s.is_area, s.is_band, s.is_step)
-        for s in series
-    ]
+    shown = [replace(s, points=tuple(_visible(s.points, drawn))) for s in series]
     if not any(point.y is not None for s in shown for point in s.points):
         return empty(title, "nothing was measured")
     keys = [
-        Key(s.name, palette.series(i), palette.dash(i), MARKERS[i % len(MARKERS)])
+        Key(s.name, palette.series(i), palette.dash(i), MARKERS[i % len(MARKERS)], s.is_dotted)
         for i, s in enumerate(shown)
     ]
     return figure(
@@ -161,39 +160,48 @@ def _draw_series(series: Series, key: Key, drawn: Plane) -> Markup:
     parts: list[Markup] = []
     for run in _runs(series.points):
         places = [(drawn.x.at(p.x), drawn.y.at(p.y or 0.0)) for p in run]
-        path = _path(places, is_step=series.is_step)
-        if series.is_area:
-            down = f"L{places[-1][0]:.1f} {drawn.floor:.1f}L{places[0][0]:.1f} {drawn.floor:.1f}Z"
-            parts.append(element("path", d=path + down, fill=key.colour, fill_opacity=0.14))
-        ranged = [p for p in run if p.low is not None and p.high is not None]
-        if series.is_band and ranged:
-            upper = [(drawn.x.at(p.x), drawn.y.at(p.high or 0.0)) for p in ranged]
-            lower = [(drawn.x.at(p.x), drawn.y.at(p.low or 0.0)) for p in reversed(ranged)]
-            band = _path(upper + lower, is_step=False) + "Z"
-            parts.append(element("path", d=band, fill=key.colour, fill_opacity=0.18))
-        elif ranged:
-            whiskers = "".join(_whisker(p, drawn) for p in ranged)
-            parts.append(
-                element("path", d=whiskers, stroke=key.colour, stroke_width=1.5, fill="none")
-            )
-        parts.append(
-            element(
-                "path",
-                d=path,
-                fill="none",
-                stroke=key.colour,
-                stroke_width=2,
-                stroke_dasharray=key.dash,
-                stroke_linejoin="round",
-                class_="line",
-            )
-        )
-        is_marked = len(series.points) <= MARKED_MAX or len(run) == 1
+        if not series.is_dotted:
+            parts += _draw_line(series, key, places, drawn)
+        parts += _draw_intervals(series, key, run, drawn)
+        is_marked = series.is_dotted or len(series.points) <= MARKED_MAX or len(run) == 1
         for point, (px, py) in zip(run, places, strict=True):
             if is_marked:
                 note = point.note or _note(series.name, point, drawn)
                 parts.append(mark(key.marker, px, py, key.colour, note))
     return group(parts)
+
+
+def _draw_line(
+    series: Series, key: Key, places: Sequence[tuple[float, float]], drawn: Plane
+) -> Iterator[Markup]:
+    path = _path(places, is_step=series.is_step)
+    if series.is_area:
+        down = f"L{places[-1][0]:.1f} {drawn.floor:.1f}L{places[0][0]:.1f} {drawn.floor:.1f}Z"
+        yield element("path", d=path + down, fill=key.colour, fill_opacity=0.14)
+    yield element(
+        "path",
+        d=path,
+        fill="none",
+        stroke=key.colour,
+        stroke_width=2,
+        stroke_dasharray=key.dash,
+        stroke_linejoin="round",
+        class_="line",
+    )
+
+
+def _draw_intervals(
+    series: Series, key: Key, run: Sequence[Point], drawn: Plane
+) -> Iterator[Markup]:
+    ranged = [p for p in run if p.low is not None and p.high is not None]
+    if series.is_band and ranged:
+        upper = [(drawn.x.at(p.x), drawn.y.at(p.high or 0.0)) for p in ranged]
+        lower = [(drawn.x.at(p.x), drawn.y.at(p.low or 0.0)) for p in reversed(ranged)]
+        band = _path(upper + lower, is_step=False) + "Z"
+        yield element("path", d=band, fill=key.colour, fill_opacity=0.18)
+    elif ranged:
+        whiskers = "".join(_whisker(p, drawn) for p in ranged)
+        yield element("path", d=whiskers, stroke=key.colour, stroke_width=1.5, fill="none")
 
 
 def _path(places: Sequence[tuple[float, float]], *, is_step: bool) -> str:

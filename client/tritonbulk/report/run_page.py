@@ -55,7 +55,7 @@ class RunFacts:
     result: ScoreResult | None
     error: str
     settings: Mapping[str, str]
-    environment: Mapping[str, str]
+    environment: Mapping[str, str | int | float]
 
 
 def run_page(facts: RunFacts, record: Recorder) -> str:
@@ -78,7 +78,7 @@ def run_page(facts: RunFacts, record: Recorder) -> str:
         _failures(record),
         _changes(record),
         section("Settings", card(facts.settings)) if facts.settings else None,
-        section("Environment", card(facts.environment)),
+        section("Environment", card({k: str(v) for k, v in facts.environment.items()})),
         footer="Times run from the first read to the last commit. Percentiles are of answered "
         "requests, within 5 %. Nothing in this file is loaded from elsewhere.",
     )

@@ -77,7 +77,8 @@ details { margin-top: 12px; } summary { cursor: pointer; color: var(--blue); }
   body { font-size: 10.5pt; } main, footer { max-width: none; padding: 0; }
   header { padding-top: 0; }
   figure, .verdict, .tiles div, tr { break-inside: avoid; }
-  h2 { break-after: avoid; margin-top: 22px; }
+  h2, .lead { break-after: avoid; } h2 { margin-top: 22px; }
+  details::details-content { content-visibility: visible; block-size: auto; opacity: 1; }
   .charts { grid-template-columns: 1fr 1fr; gap: 10px; }
   .tiles { grid-template-columns: repeat(4, 1fr); }
   .table { overflow: visible; }
