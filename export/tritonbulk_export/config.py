@@ -215,6 +215,36 @@ def _profiles(config: pb.ModelConfig) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Plans:
+    """Plans of TensorRT.
+
+    Attributes:
+        by_capability: file by compute capability, such as ``9.0``.
+        profiles: that each of them has.
+    """
+
+    by_capability: Mapping[str, str]
+    profiles: int
+
+
+PLAN_REASONS = {
+    "cc_model_filenames": "one plan for each compute capability; other GPUs refuse the model",
+    "instance_group": "on every GPU, with all profiles, since an instance uses the first otherwise",
+}
+
+
+def set_plans(config: pb.ModelConfig, plans: Plans) -> None:
+    """Make a configuration one of the TensorRT backend."""
+    config.backend, config.platform = "tensorrt", "tensorrt_plan"
+    config.default_model_filename = next(iter(plans.by_capability.values()))
+    for capability, file in plans.by_capability.items():
+        config.cc_model_filenames[capability] = file
+    for group in config.instance_group:
+        group.kind = group.KIND_GPU
+        group.profile.extend(map(str, range(plans.profiles)))
+
+
 def set_labels(config: pb.ModelConfig, files: Mapping[str, str]) -> None:
     """Name the files of labels, by output, relative to the entry."""
     for port in config.output:

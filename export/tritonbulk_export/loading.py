@@ -25,7 +25,7 @@ from tritonbulk_export.golden import EXPECTED_PREFIX
 from tritonbulk_export.parity import gathered
 from tritonbulk_export.serving import LoadTarget
 from tritonbulk_export.spec import Tensor, Tolerance
-from tritonbulk_export.wire import decoded, wire_bytes
+from tritonbulk_export.wire import decoded, expected_values, wire_bytes
 
 LOAD_S = 600.0
 """Loading may build engines."""
@@ -84,7 +84,7 @@ def check_golden(target: LoadTarget, entry: Path, version: int, rows_max: int) -
         for batch in golden.to_batches(max_chunksize=min(rows_max, 64)):
             answers = _infer(target, stub, contract, version, batch)
             for output in contract.outputs:
-                expected = _expected(batch.column(EXPECTED_PREFIX + output.name), output)
+                expected = expected_values(batch.column(EXPECTED_PREFIX + output.name), output)
                 _compare(answers[output.name], expected, output, f"{target.endpoint}: {entry.name}")
     return int(golden.num_rows)
 
@@ -107,14 +107,6 @@ def _infer(
     answer = _call(target, stub.ModelInfer, request, INFER_S, f"score golden rows of {version}")
     raw = dict(zip((o.name for o in answer.outputs), answer.raw_output_contents, strict=True))
     return {output.name: decoded(raw[output.name], output) for output in contract.outputs}
-
-
-def _expected(column: pa.Array, output: OutputTensor) -> Tensor:
-    values = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
-    found: Tensor = values.to_numpy(zero_copy_only=False)
-    if output.datatype.name == "BYTES":
-        return np.array([each.encode() for each in found], dtype=object)
-    return found.astype(output.datatype.numpy)
 
 
 def _compare(found: Tensor, expected: Tensor, output: OutputTensor, where: str) -> None:

@@ -23,11 +23,13 @@ from tritonbulk.contract import Contract
 from tritonbulk.errors import ModelError, OptionError, SinkError
 from tritonbulk_export.chains.ensemble import Link, ensemble_config
 from tritonbulk_export.config import (
-    MODEL_FILE,
+    PLAN_REASONS,
     Described,
+    Plans,
     comments_of,
     model_config,
     set_labels,
+    set_plans,
     to_text,
 )
 from tritonbulk_export.entry_files import (
@@ -51,7 +53,6 @@ from tritonbulk_export.storage import (
     files_digest,
     move_folder,
     move_into,
-    read_files,
     replace_file,
     repository_lock,
     staging_folder,
@@ -80,6 +81,7 @@ class Content:
         tensors: golden rows as input tensors, for warm-up; empty: none is written.
         labels: names of the classes by output.
         links: of an ensemble, which has no files; empty: it is a model.
+        plans: of TensorRT, which are the files; None: they are an ONNX model.
     """
 
     contract: Contract
@@ -91,6 +93,7 @@ class Content:
     tensors: Tensors = field(default_factory=dict)
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     links: tuple[Link, ...] = ()
+    plans: Plans | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +240,9 @@ def _describe(content: Content, version: int, pins: Sequence[int] = ()) -> Descr
         else model_config(content.contract, version, content.batch, content.serving)
     )
     config, reasons = described.config, dict(described.reasons)
+    if content.plans is not None:
+        set_plans(config, content.plans)
+        reasons.update(PLAN_REASONS)
     add_pins(config, pins)
     set_labels(config, {name: f"{version}/{_label_file(name)}" for name in content.labels})
     where = f"--config {content.serving.overrides or 'overrides'}"
@@ -342,8 +348,10 @@ def _has_content(content: Content, folder: Path) -> bool:
         return snapshot.is_file() and content_digest(
             Contract.from_json(snapshot.read_text(encoding="utf-8"))
         ) == content_digest(content.contract)
-    files = read_files(folder, MODEL_FILE)
-    return bool(files) and files_digest(files) == content.contract.digest
+    if not all((folder / name).is_file() for name in content.files):
+        return False
+    files = {name: (folder / name).read_bytes() for name in content.files}
+    return files_digest(files) == content.contract.digest
 
 
 def _is_finished(version: int, content: Content, config: pb.ModelConfig) -> bool:

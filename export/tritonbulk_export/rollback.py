@@ -146,7 +146,13 @@ def _is_whole(entry: Path, version: int) -> bool:
     if config.HasField("ensemble_scheduling"):
         return True
     contract = Contract.from_json(config.parameters[CONTRACT_PARAMETER].string_value)
-    files = read_files(folder, MODEL_FILE)
+    plans = sorted(set(config.cc_model_filenames.values()))
+    if plans:
+        if not all((folder / name).is_file() for name in plans):
+            return False
+        files = {name: (folder / name).read_bytes() for name in plans}
+    else:
+        files = dict(read_files(folder, MODEL_FILE))
     return bool(files) and files_digest(files) == contract.digest
 
 

@@ -6,6 +6,7 @@ The client has a faster codec of its own; here a few rows are turned once.
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 
 from tritonbulk.contract import OutputTensor
 from tritonbulk_export.spec import Tensor
@@ -29,3 +30,12 @@ def decoded(raw: bytes, output: OutputTensor) -> Tensor:
         texts.append(raw[at + 4 : at + 4 + size])
         at += 4 + size
     return np.array(texts, dtype=object)
+
+
+def expected_values(column: pa.Array, output: OutputTensor) -> Tensor:
+    """Return the flat values of a column of golden answers."""
+    values = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
+    found: Tensor = values.to_numpy(zero_copy_only=False)
+    if output.datatype.name == "BYTES":
+        return np.array([each.encode() for each in found], dtype=object)
+    return found.astype(output.datatype.numpy)

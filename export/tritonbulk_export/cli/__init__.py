@@ -7,6 +7,7 @@ import click
 
 from tritonbulk_export.cli.frameworks import COMMANDS, LIGHTGBM_EXAMPLE
 from tritonbulk_export.cli.pipeline import pipeline_command
+from tritonbulk_export.cli.tensorrt import tensorrt_command
 
 __all__ = ["command"]
 
@@ -20,5 +21,5 @@ def command() -> None:
     """
 
 
-for _command in (*COMMANDS, pipeline_command):
+for _command in (*COMMANDS, pipeline_command, tensorrt_command):
     command.add_command(_command)

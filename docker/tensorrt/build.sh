@@ -1,0 +1,9 @@
+#!/bin/sh
+# Builds the plans of a kit in the container of the server that will serve them.
+#   docker/tensorrt/build.sh KIT TAG        for example: docker/tensorrt/build.sh kit 26.07
+# TRITON_IMAGE names another image, which must hold trtexec and python3. Not verified on a GPU.
+set -eu
+kit=$(realpath "$1")
+image=${TRITON_IMAGE:-nvidia/tritonserver:$2-py3}
+exec docker run --rm --gpus all --network none --user "$(id -u):$(id -g)" \
+  --volume "$kit:/kit" "$image" python3 /kit/build_plan.py /kit
