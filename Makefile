@@ -32,7 +32,7 @@ test-crash-full: venv ## kills, faults and crashes in full numbers (about 2 hour
 
 test-export-full: venv ## export's hostile files under strace, in full numbers (about 10 minutes)
 	@requirements/system.sh
-	TRITONBULK_TEST_FULL=1 .venv/bin/pytest -m 'ci or not ci' tests/export_corpus --timeout 1800
+	TRITONBULK_TEST_FULL=1 .venv/bin/pytest -m 'ci or not ci' tests/export_corpus tests/property/test_export_hostile.py --timeout 1800
 
 bench-venv: venv
 	@.venv/bin/python -c 'import pandas' 2>/dev/null || .venv/bin/python -m pip install --quiet \

@@ -181,7 +181,10 @@ class AnswerError(TritonbulkError):
 
 
 class ParityError(TritonbulkError):
-    """An export does not give the source model's answers; nothing was published."""
+    """An export does not give the source model's answers, or its rows influence each other.
+
+    Nothing was published; a retry does not help.
+    """
 
     exit_code = 4
 

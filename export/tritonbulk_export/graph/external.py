@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto
 
 from tritonbulk.errors import InputError, ModelError
-from tritonbulk_export.graph.walk import element_bytes, tensors
+from tritonbulk_export.graph.walk import element_bytes, has_only_text, tensors
 from tritonbulk_export.names import first_line
 
 MODEL_FILE_BYTES_MAX = (1 << 31) - 1
@@ -58,11 +58,15 @@ def read_model(path: Path) -> onnx.ModelProto:
         ) from error
     if not model.graph.node:
         raise InputError(f"{path} is no ONNX model, or an empty one; give the path of an ONNX file")
+    if not has_only_text(model):
+        raise InputError(f"model file {path} is broken: a text in it is not UTF-8")
     left = EXTERNAL_BYTES_MAX
     for tensor in tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL:
             left -= _load(tensor, path.parent, left)
         else:
+            # Without effect where the data is inside; not to be passed on all the same.
+            tensor.ClearField("external_data")
             _check_size(tensor, len(tensor.raw_data) if tensor.HasField("raw_data") else None)
     return model
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import onnx
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from onnx import TensorProto, helper
 
@@ -32,6 +33,18 @@ def tensors(message: Message) -> Iterator[TensorProto]:
             continue
         for child in [value] if isinstance(value, Message) else value:
             yield from tensors(child)
+
+
+def has_only_text(message: Message) -> bool:
+    """Return whether all strings in ``message`` are UTF-8: protobuf hands out bytes where not."""
+    for field, value in message.ListFields():
+        parts = [value] if isinstance(value, str | bytes | Message) else value
+        if field.type == FieldDescriptor.TYPE_STRING:
+            if any(isinstance(text, bytes) for text in parts):
+                return False
+        elif field.message_type is not None and not all(map(has_only_text, parts)):
+            return False
+    return True
 
 
 def title(node: onnx.NodeProto) -> str:
