@@ -45,4 +45,4 @@ bench-peers-quick: bench-venv ## the same, a subset in under 5 minutes
 	@.venv/bin/python -m benchmarks.peers --quick
 
 clean: ## remove what was made here, the embedded server's cached environment left alone
-	rm -rf .venv data scored bench.json bench-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv data scored bench.html bench.json bench.trials.jsonl bench-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis

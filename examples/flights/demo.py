@@ -5,7 +5,9 @@
 3. starts the real Triton server on that repository,
 4. scores the file through it into ``scored/`` and compares every row with ONNX Runtime in-process,
 5. shows from Triton's own statistics which batches it executed,
-6. sweeps batch rows and requests in flight.
+6. sweeps batch rows and requests in flight,
+
+and ends with the paths of the two reports.
 
     python examples/flights/demo.py
 """
@@ -56,6 +58,9 @@ def main() -> None:
             *("--batch-rows", "64,256,1024,4096", "--in-flight", "1,4,16"),
             *("--trial-seconds", "1"),
         )
+    (report,) = sorted((OUT / "_tritonbulk" / "runs").glob("*.html"))[-1:]
+    step("reports, to open in a browser")
+    print(f"of the scoring: {report.resolve()}\nof the sweep: {Path('bench.html').resolve()}")
 
 
 def clear_finished() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -88,6 +89,8 @@ def test_every_row_comes_back_in_order_with_its_prediction(rows, triton, tmp_pat
     assert result["endpoints"] == [triton.grpc]
     assert result["transport"] == "unary", "the choice for narrow rows"
     assert result["output"] == str(out)
+    assert f"report: {result['report']}" in done.stdout
+    assert "All 10,000 rows have a prediction" in Path(result["report"]).read_text()
     assert result["seconds"] > 0
     assert result["cpu_seconds_client"] > 0
     assert result["rows_per_second"] == pytest.approx(10_000 / result["seconds"], rel=1e-3)
@@ -332,7 +335,10 @@ def test_an_interrupted_run_ends_soon_and_leaves_nothing_behind(
     assert process.returncode == code
     assert "Traceback" not in said
     assert "to go on: tritonbulk score" in said
-    assert not (tmp_path / "out" / "_tritonbulk" / "manifest.json").exists()
+    own = tmp_path / "out" / "_tritonbulk"
+    assert not (own / "manifest.json").exists()
+    (report,) = (own / "runs").glob("*.html")
+    assert "The run ended before its time: stopped with" in report.read_text()
     assert traces.wait_until(lambda: traces.look() == [], deadline_s=5)
 
 
@@ -345,6 +351,8 @@ def test_the_sweep_measures_every_setting_and_saves_it(rows, triton, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "ceiling: " in done.stderr.partition("trial 1")[0], "the ceiling comes first"
     figures = json.loads((tmp_path / "bench.json").read_text())
+    assert f"report: {tmp_path / 'bench.html'}" in done.stdout
+    assert "Throughput by latency" in (tmp_path / "bench.html").read_text()
     assert json.loads(done.stdout.splitlines()[-1]) == figures
     assert len(figures["trials"]) == 8
     assert {trial["transport"] for trial in figures["trials"]} == {"unary"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import pairwise
 from types import TracebackType
 from typing import Self
 
@@ -10,7 +11,37 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from tritonbulk.report.spark import spark_text
+
 PLAIN_LINE_EVERY_S = 5.0
+
+PACE_EVERY_S = 0.5
+PACE_MARKS = 48
+
+
+class Pace:
+    """How fast rows were settled over time, in as little room however long it takes.
+
+    Time is cut into equal stretches of `PACE_EVERY_S`, twice as long whenever there are more than
+    `PACE_MARKS` of them.
+    """
+
+    def __init__(self) -> None:
+        self._every_s = PACE_EVERY_S
+        self._marks = [0]
+
+    def settled(self, rows: int, at_s: float) -> None:
+        """Take in that ``rows`` are settled ``at_s`` seconds after the beginning."""
+        while at_s >= self._every_s * len(self._marks):
+            self._marks.append(rows)
+            if len(self._marks) > PACE_MARKS:
+                self._marks = self._marks[::2]
+                self._every_s *= 2
+
+    def __str__(self) -> str:
+        """Return the rates as a line of block characters; "" while there are too few."""
+        rates = [float(later - earlier) for earlier, later in pairwise(self._marks)]
+        return spark_text(rates) if len(rates) >= 4 else ""
 
 
 class _Rate(ProgressColumn):
@@ -25,18 +56,29 @@ class _Rows(ProgressColumn):
         return Text(f"{task.completed:,.0f}{total} rows")
 
 
+class _Pace(ProgressColumn):
+    def __init__(self, pace: Pace) -> None:
+        super().__init__()
+        self._pace = pace
+
+    def render(self, task: Task) -> Text:  # noqa: ARG002 - the pace is that of the one task
+        return Text(str(self._pace)[-16:], style="dim")
+
+
 class RowProgress:
     """Shows how many of a run's rows are settled; a context manager. Writes to stderr."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._bar: Progress | None = None
+        self.pace = Pace()
         if self._console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 _Rows(),
                 _Rate(),
+                _Pace(self.pace),
                 TimeRemainingColumn(),
                 console=self._console,
             )
@@ -70,6 +112,7 @@ class RowProgress:
     def advance(self, rows_ok: int, rows_failed: int) -> None:
         """Show that so many rows are settled by now."""
         settled = rows_ok + rows_failed
+        self.pace.settled(settled, time.monotonic() - self._began_s)
         if self._bar is not None:
             failed = f"scoring ({rows_failed:,} failed)" if rows_failed else "scoring"
             self._bar.update(self._bar.task_ids[0], completed=settled, description=failed)

@@ -229,7 +229,7 @@ def command(**given: Any) -> int:
         except StoppedError:
             click.echo(f"to go on: {_same_command()}", err=True)
             raise
-        _print_summary(result)
+        _print_summary(result, str(progress.pace))
         if given["as_json"]:
             click.echo(json.dumps(asdict(result)))
     return 1 if result.job_rows_failed else 0
@@ -242,7 +242,7 @@ def _same_command() -> str:
     return shlex.join(["tritonbulk", *hidden])
 
 
-def _print_summary(result: ScoreResult) -> None:
+def _print_summary(result: ScoreResult, pace: str) -> None:
     filtered = f", {result.rows_filtered:,} filtered out" if result.rows_filtered else ""
     click.echo(
         f"{result.rows_ok:,} of {result.rows_in:,} rows scored{filtered}, {result.rows_failed:,} "
@@ -252,6 +252,8 @@ def _print_summary(result: ScoreResult) -> None:
         f"{result.requests:,} requests of up to {result.batch_rows:,} rows, up to "
         f"{result.in_flight_max} in flight, {result.cpu_seconds_client:.2f} CPU-seconds here"
     )
+    if pace:
+        click.echo(f"rate over time: {pace}")
     if result.bottleneck is not None:
         click.echo(f"bottleneck: {describe(result.bottleneck)}")
     click.echo(f"output: {result.output}")
