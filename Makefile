@@ -30,9 +30,11 @@ test-crash-full: venv ## kills, faults and crashes in full numbers (about 2 hour
 	  .venv/bin/pytest -m 'ci or not ci' tests/crash tests/unit/test_job_simulation.py \
 	  tests/unit/test_job_model_check.py tests/unit/test_memory.py --timeout 10800
 
-test-export-full: venv ## export's hostile files under strace, in full numbers (about 10 minutes)
+test-export-full: venv ## export's hostile files, kills and lint's cross-check, in full numbers
 	@requirements/system.sh
-	TRITONBULK_TEST_FULL=1 .venv/bin/pytest -m 'ci or not ci' tests/export_corpus tests/property/test_export_hostile.py --timeout 1800
+	TRITONBULK_TEST_FULL=1 .venv/bin/pytest -m 'ci or not ci' tests/export_corpus tests/property/test_export_hostile.py \
+	  tests/crash/test_publish_kills.py tests/crash/test_export_hostile.py \
+	  tests/live/test_lint_cross_check.py --timeout 3600
 
 bench-venv: venv
 	@.venv/bin/python -c 'import pandas' 2>/dev/null || .venv/bin/python -m pip install --quiet \

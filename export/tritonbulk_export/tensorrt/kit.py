@@ -20,6 +20,7 @@ from tritonbulk_export.golden import EXPECTED_PREFIX
 from tritonbulk_export.graph import read_model
 from tritonbulk_export.graph.walk import graphs, title
 from tritonbulk_export.parity import gathered
+from tritonbulk_export.publish import check_name
 from tritonbulk_export.spec import DEFAULT_REPOSITORY, Tensors
 from tritonbulk_export.storage import files_digest, read_files
 from tritonbulk_export.targets import release
@@ -94,6 +95,7 @@ def write_kit(
         InputError: the golden rows cannot be read. No retry.
         SinkError: writing failed; a retry may help.
     """
+    check_name(name)
     target, folder, entry = release(triton), Path(out), Path(repository) / name
     if not entry.is_dir():
         raise OutputError(f"{repository} has no entry {name!r}; export it first")
