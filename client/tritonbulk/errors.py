@@ -47,10 +47,12 @@ class TritonbulkError(Exception):
     Attributes:
         exit_code: what the command line exits with (see ``docs/cli.md``).
         retry_helps: True if the same call, unchanged, may succeed later.
+        quotes_data: True if its text may quote values of rows, so that no log takes it.
     """
 
     exit_code: int = 3
     retry_helps: bool = False
+    quotes_data: bool = False
 
     def __init__(self, message: str) -> None:
         lines = map(printable, redact(message).split("\n"))
@@ -106,6 +108,7 @@ class DataError(TritonbulkError):
     """
 
     exit_code = 2
+    quotes_data = True
 
 
 class SourceError(TritonbulkError):
@@ -179,6 +182,8 @@ class OutageError(TritonbulkError):
 class AnswerError(TritonbulkError):
     """A server answered OK, but with wrong rows, dtype, outputs or version; it was not written."""
 
+    quotes_data = True
+
 
 class ParityError(TritonbulkError):
     """An export does not give the source model's answers, or its rows influence each other.
@@ -193,3 +198,4 @@ class FailureLimitError(TritonbulkError):
     """More rows failed than the limit allows; a look at server and data comes before a retry."""
 
     exit_code = 4
+    quotes_data = True

@@ -20,6 +20,7 @@ import click
 from tritonbulk.allocator import keep_freed_memory
 from tritonbulk.errors import TritonbulkError
 from tritonbulk.redaction import redact
+from tritonbulk.telemetry.logs import complain, is_json
 
 _GROUP = "tritonbulk.commands"
 
@@ -76,21 +77,23 @@ def main() -> NoReturn:
         _deafen()
         sys.exit(code if isinstance(code, int) else 0)
     except TritonbulkError as error:
-        _complain(str(error))
+        complain(error, str(error), error.exit_code)
         _deafen()
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        _complain(said)
+    except (click.Abort, KeyboardInterrupt) as error:
+        complain(error, said, interrupted_code)
         sys.exit(interrupted_code)
     except BrokenPipeError:
         # Whoever read our output has gone; there is nobody left to tell.
         sys.stderr.close()
         sys.exit(3)
-    except Exception:
-        click.echo(redact(traceback.format_exc()), err=True)
+    except Exception as error:
+        if not is_json():
+            click.echo(redact(traceback.format_exc()), err=True)
+        complain(error, f"{type(error).__name__}, which tritonbulk did not expect", 3)
         sys.exit(3)
 
 
@@ -99,10 +102,6 @@ def _deafen() -> None:
     for name in ("SIGINT", "SIGTERM"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
-def _complain(text: str) -> None:
-    click.echo(f"tritonbulk: {' '.join(redact(text).split())}", err=True)
 
 
 if __name__ == "__main__":

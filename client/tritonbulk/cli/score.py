@@ -24,8 +24,8 @@ from tritonbulk.cli.common import (
     size_bytes,
     source_options,
 )
-from tritonbulk.cli.progress import RowProgress
 from tritonbulk.cli.stopping import heard_signals
+from tritonbulk.cli.watching import watching, watching_options
 from tritonbulk.errors import StoppedError
 from tritonbulk.options import (
     MAX_OUTAGE_S,
@@ -39,7 +39,6 @@ from tritonbulk.options import (
 )
 from tritonbulk.profile import read_profile
 from tritonbulk.result import ScoreResult
-from tritonbulk.running import Observer
 from tritonbulk.scoring import run_score
 
 
@@ -183,6 +182,7 @@ from tritonbulk.scoring import run_score
     metavar="FILE",
     help="HTML report of the run; one is kept in _tritonbulk/runs/ of the output in any case.",
 )
+@watching_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def command(**given: Any) -> int:
     """Score files with a model, one output row for every input row, in order.
@@ -223,11 +223,11 @@ def command(**given: Any) -> int:
     )
     with heard_signals() as signals:
         try:
-            with RowProgress() as progress:
-                observer = Observer(progress.say, progress.begin, progress.advance)
+            with watching(given) as observer:
                 result = signals.run(partial(run_score, options), observer, options.stop_grace_s)
         except StoppedError:
-            click.echo(f"to go on: {_same_command()}", err=True)
+            if given["log_format"] == "text":
+                click.echo(f"to go on: {_same_command()}", err=True)
             raise
         _print_summary(result, str(progress.pace))
         if given["as_json"]:

@@ -1,0 +1,109 @@
+"""What watches a run: the bar or lines for people, JSON for machines, metrics, traces."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from tritonbulk.cli.progress import RowProgress
+from tritonbulk.events import RunEvent
+from tritonbulk.metrics import Meter
+from tritonbulk.running import Observer
+from tritonbulk.telemetry.logs import LOG_FORMATS, LOG_LEVELS, RunLog, configure_logs
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def watching_options(command: _Command) -> _Command:
+    """Add the options that say who watches a run."""
+    for option in reversed(
+        (
+            click.option(
+                "--log-format",
+                type=click.Choice(LOG_FORMATS),
+                default="text",
+                show_default=True,
+                help="Of stderr; json: one object a line, without what stands in rows.",
+            ),
+            click.option(
+                "--log-level",
+                type=click.Choice(LOG_LEVELS),
+                help="Of the lowest records.  [default: info for json, warning for text]",
+            ),
+            click.option(
+                "--metrics-port",
+                type=click.IntRange(0, 65535),
+                metavar="PORT",
+                help="Show metrics to Prometheus there while it runs; 0 takes any.",
+            ),
+            click.option(
+                "--metrics-address",
+                default="127.0.0.1",
+                show_default=True,
+                metavar="HOST",
+                help="Where --metrics-port listens; it asks nobody for a password.",
+            ),
+            click.option(
+                "--otel",
+                is_flag=True,
+                help="Send traces and metrics by OTLP, as the OTEL_… variables say.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@contextlib.contextmanager
+def watching(given: Mapping[str, Any]) -> Iterator[Observer]:
+    """Give the observer of one run that tells everyone whom `watching_options` asks for.
+
+    Raises:
+        OptionError: nothing can listen at the port; a retry does not help.
+        PlatformError: the packages of ``--otel`` are missing; a retry does not help.
+    """
+    configure_logs(given["log_format"], given["log_level"])
+    with contextlib.ExitStack() as stack:
+        watchers: list[Meter | RunLog | RowProgress]
+        notes: list[Callable[[RunEvent], None]] = []
+        if given["log_format"] == "json":
+            log = RunLog()
+            watchers, say = [log], log.say
+            notes.append(log.note)
+        else:
+            progress = stack.enter_context(RowProgress())
+            watchers, say = [progress], progress.say
+        meters: list[Meter] = []
+        # Imported where asked for: they are packages that most runs do not need.
+        if given["otel"]:
+            from tritonbulk.telemetry.opentelemetry import exporting  # noqa: PLC0415
+
+            sink, trace = stack.enter_context(exporting(given["model"]))
+            meters.append(Meter(sink))
+            notes.append(trace.note)
+        if given["metrics_port"] is not None:
+            from tritonbulk.telemetry.prometheus import PrometheusSink, serving  # noqa: PLC0415
+
+            shown = PrometheusSink()
+            where = serving(shown, given["metrics_address"], given["metrics_port"])
+            say(f"metrics are at {stack.enter_context(where)}")
+            meters.append(Meter(shown))
+        watchers += meters
+        notes += [meter.note for meter in meters]
+        yield Observer(
+            say,
+            _each([each.begin for each in watchers]),
+            _each([each.advance for each in watchers]),
+            _each(notes) if notes else None,
+        )
+
+
+def _each(functions: Sequence[Callable[..., None]]) -> Callable[..., None]:
+    def call(*given: Any) -> None:
+        for function in functions:
+            function(*given)
+
+    return call
