@@ -223,13 +223,13 @@ def command(**given: Any) -> int:
     )
     with heard_signals() as signals:
         try:
-            with watching(given) as observer:
+            with watching(given) as (observer, pace):
                 result = signals.run(partial(run_score, options), observer, options.stop_grace_s)
         except StoppedError:
             if given["log_format"] == "text":
                 click.echo(f"to go on: {_same_command()}", err=True)
             raise
-        _print_summary(result, str(progress.pace))
+        _print_summary(result, str(pace))
         if given["as_json"]:
             click.echo(json.dumps(asdict(result)))
     return 1 if result.job_rows_failed else 0

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from tritonbulk.cli.progress import RowProgress
+from tritonbulk.cli.progress import Pace, RowProgress
 from tritonbulk.events import RunEvent
 from tritonbulk.metrics import Meter
 from tritonbulk.running import Observer
@@ -58,8 +58,8 @@ def watching_options(command: _Command) -> _Command:
 
 
 @contextlib.contextmanager
-def watching(given: Mapping[str, Any]) -> Iterator[Observer]:
-    """Give the observer of one run that tells everyone whom `watching_options` asks for.
+def watching(given: Mapping[str, Any]) -> Iterator[tuple[Observer, Pace]]:
+    """Give an observer that tells everyone whom `watching_options` asks for, and a run's pace.
 
     Raises:
         OptionError: nothing can listen at the port; a retry does not help.
@@ -67,6 +67,7 @@ def watching(given: Mapping[str, Any]) -> Iterator[Observer]:
     """
     configure_logs(given["log_format"], given["log_level"])
     with contextlib.ExitStack() as stack:
+        pace = Pace()
         watchers: list[Meter | RunLog | RowProgress]
         notes: list[Callable[[RunEvent], None]] = []
         if given["log_format"] == "json":
@@ -75,7 +76,7 @@ def watching(given: Mapping[str, Any]) -> Iterator[Observer]:
             notes.append(log.note)
         else:
             progress = stack.enter_context(RowProgress())
-            watchers, say = [progress], progress.say
+            watchers, say, pace = [progress], progress.say, progress.pace
         meters: list[Meter] = []
         # Imported where asked for: they are packages that most runs do not need.
         if given["otel"]:
@@ -93,12 +94,13 @@ def watching(given: Mapping[str, Any]) -> Iterator[Observer]:
             meters.append(Meter(shown))
         watchers += meters
         notes += [meter.note for meter in meters]
-        yield Observer(
+        observer = Observer(
             say,
             _each([each.begin for each in watchers]),
             _each([each.advance for each in watchers]),
             _each(notes) if notes else None,
         )
+        yield observer, pace
 
 
 def _each(functions: Sequence[Callable[..., None]]) -> Callable[..., None]:
