@@ -95,3 +95,17 @@ def test_taking_an_event_in_costs_microseconds():
             record.note(event, number * 0.01)
         best_s = min(best_s, (time.perf_counter() - began_s) / 2000)
     assert best_s < 100e-6
+
+
+def test_an_endpoint_that_is_asked_again_and_again_has_changed_once():
+    record = Recorder()
+    record.note(EndpointChanged("gpu1:8001", "resting", "refused"), 1.0)
+    for number in range(1000):
+        record.note(EndpointChanged("gpu1:8001", "probing", "refused"), 2.0 + number)
+        record.note(EndpointChanged("gpu1:8001", "resting", "refused"), 2.5 + number)
+    record.note(EndpointChanged("gpu1:8001", "up", ""), 2000.0)
+    assert [(at_s, change.state) for at_s, change in record.changes] == [
+        (1, "resting"),
+        (2000, "up"),
+    ]
+    assert record.endpoints["gpu1:8001"].probes == 1000

@@ -4,10 +4,14 @@ import random
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
+from tritonbulk.bench.apply import Applied
+from tritonbulk.bench.cross_check import Checked
 from tritonbulk.bench.page import sweep_page
 from tritonbulk.bench.search import Space
 from tritonbulk.bench.setting import Setting, Variant
+from tritonbulk.bench.statistics import Interval
 from tritonbulk.bench.sweep import Sweep
 from tritonbulk.bench.trial import Executed, Noise, ServerSplit, Trial
 from tritonbulk.bench.verdict import judge
@@ -102,3 +106,15 @@ def test_a_server_that_tells_nothing_leaves_its_part_out():
     trials = [replace(trial_of(Setting(64, w, BASE)), server=None, noise=None) for w in (1, 4)]
     page = sweep_page(sweep_of(trials), BEGAN)
     assert "What the server did" not in page
+
+
+def test_what_was_checked_and_applied_is_told():
+    ratio = Interval(1.01, 1.04, 1.07)
+    checked = Checked(Setting(64, 1, BASE), (104.0, 104.0), (100.0, 100.0), ratio)
+    trials = [trial_of(Setting(64, 1, BASE))]
+    page = sweep_page(sweep_of(trials), BEGAN, [checked], Applied(ratio, True, Path("x.bak"), ""))
+    assert "1.010 … 1.070" in page
+    assert "the recommended one now; it was x.bak" in page
+    page = sweep_page(sweep_of(trials), BEGAN, [], Applied(None, False, None, "<nothing> was won"))
+    assert "as it was, because &lt;nothing&gt; was won" in page
+    assert "perf_analyzer" not in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from statistics import median
 from typing import TYPE_CHECKING
 
 from tritonbulk.bench import page_charts as draw
@@ -28,6 +29,8 @@ from tritonbulk.report.markup import Child
 from tritonbulk.report.numbers import compact, count, percent, seconds
 
 if TYPE_CHECKING:
+    from tritonbulk.bench.apply import Applied
+    from tritonbulk.bench.cross_check import Checked
     from tritonbulk.bench.sweep import Sweep
 
 NAME_LETTERS = 200
@@ -49,8 +52,17 @@ _LABELS = {
 }
 
 
-def sweep_page(sweep: Sweep, began: datetime) -> str:
-    """Return the report of a sweep as one HTML file."""
+def sweep_page(
+    sweep: Sweep, began: datetime, checked: Sequence[Checked] = (), applied: Applied | None = None
+) -> str:
+    """Return the report of a sweep as one HTML file.
+
+    Args:
+        sweep: what was measured.
+        began: when.
+        checked: points that perf_analyzer measured as well.
+        applied: what became of the recommended configuration, if it was to be written.
+    """
     cells = summarize(sweep.trials)
     found = sweep.verdict
     inputs = ", ".join(sweep.inputs)
@@ -67,9 +79,11 @@ def sweep_page(sweep: Sweep, began: datetime) -> str:
         _verdict(found, sweep),
         tiles(_tiles(found, sweep)) if found else None,
         _advice(found.advice) if found else None,
+        _applied(applied) if applied else None,
         _throughput(cells, sweep),
         _curves(cells, sweep),
         _server(cells, sweep),
+        _checked(checked) if checked else None,
         _trust(sweep),
         section(
             "All settings",
@@ -246,6 +260,42 @@ def _server(cells: Sequence[Cell], sweep: Sweep) -> Markup | None:
             draw.processor_cost(told, recommended),
         ),
         lead="By Triton's own statistics, and the processor time of client and server.",
+    )
+
+
+def _applied(applied: Applied) -> Markup:
+    gain = "It was not measured against the present one."
+    if (ratio := applied.ratio) is not None:
+        gain = (
+            f"Measured again: {ratio.value:.3f} × as fast as the present one "
+            f"({ratio.low:.3f} to {ratio.high:.3f})."
+        )
+    if applied.is_kept:
+        became = f"config.pbtxt is the recommended one now; it was {applied.backup}."
+    else:
+        became = f"config.pbtxt is as it was, because {applied.why}."
+    return section("Applied", lead=f"{became} {gain}")
+
+
+def _checked(checked: Sequence[Checked]) -> Markup:
+    return section(
+        "Beside perf_analyzer",
+        table(
+            ("Rows", "In flight", "Ours", "Theirs", "Ours ÷ theirs", "95 % interval"),
+            (
+                [
+                    count(each.setting.batch_rows),
+                    str(each.setting.in_flight),
+                    count(median(each.ours)),
+                    count(median(each.theirs)),
+                    f"{each.ratio.value:.3f}",
+                    f"{each.ratio.low:.3f} … {each.ratio.high:.3f}",
+                ]
+                for each in checked
+            ),
+            numbers=6,
+        ),
+        lead="Medians of rows a second at the same points with the same rows, paired by round.",
     )
 
 

@@ -187,7 +187,7 @@ def command(**given: Any) -> int:
     _save(given["out"], json.dumps(figures, indent=1))
     click.echo(f"figures: {given['out']}")
     report = given["report"] or given["out"].with_suffix(".html")
-    _save(report, redact(sweep_page(done.sweep, began)))
+    _save(report, redact(sweep_page(done.sweep, began, done.checked, done.applied)))
     click.echo(f"report: {report}")
     if given["as_json"]:
         click.echo(json.dumps(figures))

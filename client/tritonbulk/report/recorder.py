@@ -11,9 +11,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from tritonbulk.events import EndpointChanged, Outcome, RequestEnded, RowsFailed, RunEvent
+from tritonbulk.events import (
+    EndpointChanged,
+    EndpointState,
+    Outcome,
+    RequestEnded,
+    RowsFailed,
+    RunEvent,
+)
 
-BINS = 240
+BINS = 120
 BIN_S = 0.25
 """Width of a bin at first."""
 
@@ -114,12 +121,14 @@ class EndpointRecord:
         rows: rows that it answered.
         latencies: of its answers.
         state: how it was treated last.
+        probes: how often it was asked whether it can be used again.
     """
 
     outcomes: dict[Outcome, int] = field(default_factory=dict)
     rows: int = 0
     latencies: Latencies = field(default_factory=Latencies)
-    state: str = "up"
+    state: EndpointState = "up"
+    probes: int = 0
 
 
 @dataclass(slots=True)
@@ -157,12 +166,7 @@ class Recorder:
             case RequestEnded():
                 self._ended(event, self._bin(at_s))
             case EndpointChanged():
-                self._endpoint(event.endpoint).state = event.state
-                if len(self.changes) < CHANGES_MAX:
-                    reason = event.reason[:REASON_LETTERS]
-                    self.changes.append((at_s, replace(event, reason=reason)))
-                else:
-                    self.changes_left_out += 1
+                self._changed(event, at_s)
             case RowsFailed(rows, status, text):
                 self._failed(rows, status, text[:REASON_LETTERS], at_s)
 
@@ -197,6 +201,22 @@ class Recorder:
         endpoint.rows += event.rows
         for latencies in (now.latencies, endpoint.latencies, self.latencies):
             latencies.add(event.seconds)
+
+    def _changed(self, event: EndpointChanged, at_s: float) -> None:
+        """Keep a change; one that rests, is asked and rests on has not changed."""
+        endpoint = self._endpoint(event.endpoint)
+        if event.state == "probing":
+            endpoint.probes += 1
+            return
+        is_known = event.endpoint in self.endpoints
+        was, endpoint.state = endpoint.state, event.state
+        if is_known and event.state == was:
+            return
+        if len(self.changes) < CHANGES_MAX:
+            kept = replace(event, reason=event.reason[:REASON_LETTERS])
+            self.changes.append((at_s, kept))
+        else:
+            self.changes_left_out += 1
 
     def _failed(self, rows: int, status: int, text: str, at_s: float) -> None:
         key = (status, text)

@@ -64,7 +64,10 @@ def window(record: Recorder) -> Markup:
         each.in_flight_sum / times if times else None
         for each, times in zip(record.bins, ends, strict=True)
     ]
-    width = [each.window for each in record.bins]
+    width: list[float | None] = []
+    for each in record.bins:
+        # It holds until the next one is told.
+        width.append(each.window if each.window is not None else width[-1] if width else None)
     return line_chart(
         "Requests in flight",
         [_series("mean in flight", xs, mean), _series("window", xs, width, is_step=True)],

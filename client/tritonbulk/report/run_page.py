@@ -189,7 +189,7 @@ def _endpoints(record: Recorder) -> Markup | None:
         middle, high = endpoint.latencies.quantile(0.5), endpoint.latencies.quantile(0.99)
         return [
             escape(address, NAME_LETTERS),
-            STATES.get(endpoint.state, endpoint.state),
+            STATES[endpoint.state] + (f", asked {endpoint.probes:,} ×" if endpoint.probes else ""),
             count(endpoint.rows),
             count(endpoint.outcomes.get("ok", 0)),
             count(failed),
@@ -202,7 +202,15 @@ def _endpoints(record: Recorder) -> Markup | None:
         "Endpoints",
         charts(draw.shares(record)) if several else None,
         table(
-            ("Endpoint", "At the end", "Rows", "Answers", "Failed attempts", "Median", "99 %"),
+            (
+                "Endpoint",
+                "At the end",
+                "Rows answered",
+                "Requests",
+                "Failed attempts",
+                "Median",
+                "99 %",
+            ),
             (line(address, endpoint) for address, endpoint in record.endpoints.items()),
             numbers=5,
         ),
@@ -251,7 +259,7 @@ def _changes(record: Recorder) -> Markup | None:
             ("After", "Endpoint", "From then on", "Why"),
             (
                 [seconds(at_s), escape(change.endpoint, NAME_LETTERS),
-                 STATES.get(change.state, change.state), change.reason]
+                 STATES[change.state], change.reason]
                 for at_s, change in record.changes
             ),
         ),

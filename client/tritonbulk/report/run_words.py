@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tritonbulk.bottleneck import Stage
+from tritonbulk.events import EndpointState
 
 BOUND_BY: Mapping[Stage, str] = {
     "read": "Reading the input",
@@ -48,9 +49,9 @@ MEANINGS: Mapping[str, str] = {
     "stop": "nothing that is sent can succeed",
 }
 
-STATES: Mapping[str, str] = {
+STATES: Mapping[EndpointState, str] = {
     "up": "gets requests",
     "resting": "rests after failures",
-    "probing": "is asked whether it can be used again",
+    "probing": "is asked whether it answers again",
     "gone": "gets no more requests",
 }
