@@ -28,6 +28,8 @@ LEAVING = Failure(14, "UNAVAILABLE", "unknown model: 'm' version 1 is not at rea
 
 KINDS = ("raise", "refuse", "unavailable", "wrong", "kill stub", "kill server", "hang")
 ROW_BYTES = 8
+STEPS_MAX = 10**7
+"""Steps after which a run is held to be endless."""
 ALONE = {"refuse": REFUSED, "unavailable": UNAVAILABLE, "wrong": WRONG}
 
 
@@ -154,12 +156,12 @@ class World:
     def after(self, seconds, call):
         heapq.heappush(self._events, (self.now + seconds, next(self._order), call))
 
-    def run(self, batches, until_s=10**6, steps_max=2_000_000, dispatch=Dispatch):
-        self.dispatch = dispatch(
+    def run(self, batches, until_s=10**6):
+        self.dispatch = Dispatch(
             self.limits, self.window, [server.name for server in self.servers], self.fill_rows
         )
         self.dispatch.add(list(batches), ROW_BYTES)
-        for _ in range(steps_max):
+        for _ in range(STEPS_MAX):
             if self.aborted or self.dispatch.idle or self.now > until_s:
                 return self
             for action in self.dispatch.step(self.now):

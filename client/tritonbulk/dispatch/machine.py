@@ -10,6 +10,7 @@ Rules:
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 
 from tritonbulk.dispatch.actions import Abort, Action, FailRows, Probe, Send
@@ -160,12 +161,12 @@ class Dispatch:
         actions: list[Action] = []
         if self._endpoints.out or self._isolation.wants:
             actions += self._probe_some(now_s)
-        if self._queue.alone or self._is_alone:
+        if self._is_alone or (self._queue.alone and not self._tries_others(self._queue.alone)):
             actions += self._send_alone(now_s)
         else:
             self._reserved = None
         self._resume_s = math.inf
-        while (source := self._queue.apart or self._queue.ready) and self._admits(source[0]):
+        while (source := self._next_source()) and self._admits(source[0]):
             rows = source[0].batch.rows
             endpoint = self._endpoints.choose(rows, now_s, self._reserved)
             if endpoint is None:
@@ -275,6 +276,8 @@ class Dispatch:
         actions: list[Action] = []
         for batch, failure in self._isolation.passed(control.endpoint, control.sent_s):
             actions += self._convict(batch, failure)
+            if isinstance(actions[-1], Abort):
+                break
         return actions
 
     def _control_failed(
@@ -370,6 +373,19 @@ class Dispatch:
             return [self._probe(self._reserved, now_s, asks=False, is_sick=False)]
         self._is_alone = True
         return [self._send(self._queue.alone.popleft(), self._reserved, now_s)]
+
+    def _next_source(self) -> deque[Request]:
+        """Return where the next request comes from: suspects first, since segments wait for them.
+
+        But while no row at all is scored others are tried first, within reason: one that is scored
+        serves as the control.
+        """
+        suspects, ready = self._queue.apart, self._queue.ready
+        return ready if self._tries_others(suspects) else suspects or ready
+
+    def _tries_others(self, suspects: deque[Request]) -> bool:
+        few = len(suspects) < UNJUDGED_ROWS_MAX
+        return not self.has_control and bool(self._queue.ready) and few
 
     def _admits(self, request: Request) -> bool:
         queue = self._queue
