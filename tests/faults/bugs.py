@@ -6,7 +6,16 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from tritonbulk.dispatch import breaker, deadlines, endpoints, isolation, machine, policy, quota
+from tritonbulk.dispatch import (
+    breaker,
+    deadlines,
+    endpoints,
+    isolation,
+    machine,
+    policy,
+    quota,
+    tally,
+)
 from tritonbulk.dispatch.policy import RULES, Meaning, Rule
 from tritonbulk.dispatch.requests import Queue, Request
 
@@ -233,7 +242,7 @@ BUGS: Mapping[str, tuple[object, ...]] = {
     ),
     "no failure limit": (
         "limits_stop_a_quarantine",
-        (machine.Dispatch, "_check_limit", lambda *_: []),
+        (tally.Tally, "over_limit", _ignore),
     ),
     "errors tell how a connection broke": (
         "sentences_are_the_same_in_every_run",

@@ -107,8 +107,8 @@ def test_every_row_is_settled_once(
     everything = [(index, row) for index, size in enumerate(sizes) for row in range(size)]
     assert sorted(servers.settled) == everything
     assert sorted(servers.failed) == sorted(poisonous)
-    assert dispatch.rows_ok + dispatch.rows_failed == len(everything)
-    assert dispatch.rows_failed == len(poisonous)
+    assert dispatch.tally.rows_ok + dispatch.tally.rows_failed == len(everything)
+    assert dispatch.tally.rows_failed == len(poisonous)
 
 
 @settings(deadline=None)
@@ -134,7 +134,7 @@ def test_an_endpoint_that_never_answers_takes_no_row_with_it(sizes, requests_max
         lost += isinstance(action, Send) and action.endpoint == dead
         servers.now += 0.01
         servers.answer(request_id, DOWN if action.endpoint == dead else None)
-    assert dispatch.rows_ok == sum(sizes)
+    assert dispatch.tally.rows_ok == sum(sizes)
     assert lost <= requests_max, "what was in flight when it went; then it is only asked"
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from tritonbulk.dispatch.actions import Abort, Action, FailRows, Probe, Send
 from tritonbulk.dispatch.deadlines import Deadlines
-from tritonbulk.dispatch.endings import beyond_limit, none_scored, outage
+from tritonbulk.dispatch.endings import none_scored, outage
 from tritonbulk.dispatch.endpoints import Endpoints
 from tritonbulk.dispatch.isolation import (
     LATES_PLAIN_MAX,
@@ -29,6 +29,7 @@ from tritonbulk.dispatch.limits import Limits
 from tritonbulk.dispatch.policy import TREATMENTS, Failure, Meaning, fatal, meaning
 from tritonbulk.dispatch.quota import RetryQuota
 from tritonbulk.dispatch.requests import Queue, Request, Stage
+from tritonbulk.dispatch.tally import Tally
 from tritonbulk.dispatch.window import Window
 from tritonbulk.errors import AnswerError
 from tritonbulk.events import EndpointChanged
@@ -57,6 +58,10 @@ class Dispatch:
         window: how many requests may be in flight.
         endpoints: their addresses, at least one.
         fill_rows: rows that fill a batch, so that nothing else is executed with it.
+
+    Attributes:
+        has_control: whether any row was scored yet.
+        tally: what was done so far.
     """
 
     def __init__(
@@ -79,10 +84,7 @@ class Dispatch:
         self._last: tuple[str, Failure] | None = None
         self._wrong_controls = 0
         self.has_control = False
-        self.rows_ok = 0
-        self.rows_failed = 0
-        self.attempts = 0
-        self.in_flight_max = 0
+        self.tally = Tally(limits)
 
     @property
     def idle(self) -> bool:
@@ -173,7 +175,7 @@ class Dispatch:
                 self._resume_s = self._endpoints.resume_s(now_s)
                 break
             actions.append(self._send(source.popleft(), endpoint, now_s))
-        self.in_flight_max = max(self.in_flight_max, len(self._queue.in_flight))
+        self.tally.in_flight(len(self._queue.in_flight))
         return actions
 
     def succeeded(self, request_id: int, now_s: float) -> list[Action]:
@@ -192,7 +194,7 @@ class Dispatch:
         self._wrong_controls = 0
         if request.stage is Stage.CONTROL:
             return self._passed(request, now_s)
-        self.rows_ok += request.batch.rows
+        self.tally.rows_ok += request.batch.rows
         if not self.has_control:
             self.has_control = True
             self._isolation.hear()
@@ -234,12 +236,6 @@ class Dispatch:
         wait_s = self._quota.take(treatment.cost, now_s)
         self._queue.again(request, now_s + wait_s, now_s)
         return []
-
-    def refuse(self, rows: int, failure: Failure) -> list[Action]:
-        """Count rows of an answer that was kept as failed after all, as an option asks for."""
-        self.rows_ok -= rows
-        self.rows_failed += rows
-        return self._check_limit(failure)
 
     def give_up(self) -> Action:
         """Return the end of a run in which no row can be scored."""
@@ -303,22 +299,9 @@ class Dispatch:
         return []
 
     def _convict(self, batch: Batch, failure: Failure) -> list[Action]:
-        self.rows_failed += batch.rows
-        return [FailRows(batch, failure), *self._check_limit(failure)]
-
-    def _check_limit(self, failure: Failure) -> list[Action]:
-        limits = self._limits
-        failed = self.rows_failed + limits.rows_failed_before
-        settled = self.rows_ok + self.rows_failed + limits.rows_before
-        allowed = max(limits.failed_rows_max, int(limits.failed_fraction_max * settled))
-        if failed <= allowed:
-            return []
-        return [Abort(beyond_limit(failed, allowed, failure))]
-
-    def take_back(self, rows_ok: int, rows_failed: int) -> None:
-        """Forget rows that were settled; their batches are added once more."""
-        self.rows_ok -= rows_ok
-        self.rows_failed -= rows_failed
+        self.tally.rows_failed += batch.rows
+        error = self.tally.over_limit(failure)
+        return [FailRows(batch, failure), *([Abort(error)] if error else [])]
 
     def _cut_or_fail(self, request: Request, failure: Failure) -> list[Action]:
         # The repetitions may be what is too much.
@@ -399,7 +382,7 @@ class Dispatch:
 
     def _send(self, request: Request, endpoint: int, now_s: float) -> Send:
         request_id = self._take_off(request, endpoint, now_s)
-        self.attempts += 1
+        self.tally.attempts += 1
         timeout_s = self._deadlines.deadline_s(request.rows_sent, request.lates)
         is_filled = request.stage is not Stage.PLAIN
         return Send(request_id, request.batch, endpoint, is_filled, timeout_s)

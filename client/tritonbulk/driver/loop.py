@@ -181,7 +181,7 @@ class _Driver:
                     self._tell_changes()
         finally:
             await self._leave()
-        done = self._dispatch
+        done = self._dispatch.tally
         return Driven(
             done.rows_ok,
             done.rows_failed,
@@ -316,7 +316,7 @@ class _Driver:
     def _score_again(self, open_: OpenSegment) -> None:
         """Ask for a segment's predictions anew, because nobody vouches for those that came."""
         segment, failed = open_.segment, open_.predictions.rows_failed
-        self._dispatch.take_back(segment.rows - failed, failed)
+        self._dispatch.tally.take_back(segment.rows - failed, failed)
         open_.predictions = Predictions(segment.rows, self._pipeline.outputs, self._pipeline.names)
         open_.endpoints.clear()
         self._queue(segment, open_.encodable.rows)
@@ -340,7 +340,7 @@ class _Driver:
 
     def _settle(self, index: int) -> None:
         """Report progress after some rows of a segment were settled; write it if all were."""
-        self._observe(self._dispatch.rows_ok, self._dispatch.rows_failed)
+        self._observe(self._dispatch.tally.rows_ok, self._dispatch.tally.rows_failed)
         if self._open[index].predictions.complete:
             self._report(self._write, self._open[index])
 
