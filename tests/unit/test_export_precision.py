@@ -133,7 +133,8 @@ def test_subgraphs_stay_float_and_read_float(half_io):
     assert np.abs(answers(half) - EXACT).max() < 5e-3
 
 
-def test_trees_alone_are_refused_with_the_reason():
+def trees(end):
+    """Return a tree and what comes after it."""
     tree = helper.make_node(
         "TreeEnsembleRegressor", ["x"], ["h"], name="trees", domain="ai.onnx.ml", n_targets=1,
         nodes_treeids=[0, 0, 0], nodes_nodeids=[0, 1, 2], nodes_featureids=[0, 0, 0],
@@ -141,16 +142,31 @@ def test_trees_alone_are_refused_with_the_reason():
         nodes_truenodeids=[1, 0, 0], nodes_falsenodeids=[2, 0, 0], target_treeids=[0, 0],
         target_nodeids=[1, 2], target_ids=[0, 0], target_weights=[1.0, 2.0],
     )  # fmt: skip
-    nodes = [tree, helper.make_node("Sigmoid", ["h"], ["y"])]
-    graph = helper.make_graph(nodes, "g", [port("x", ["batch", WIDTH])], [port("y", ["batch", 1])])
+    constants = [constant("w", [[2.0]])]
+    graph = helper.make_graph(
+        [tree, end], "g", [port("x", ["batch", WIDTH])], [port("y", ["batch", 1])], constants
+    )
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=10)
-    with pytest.raises(
-        ModelError, match=r"its trees \(TreeEnsembleRegressor\) compare with float32"
-    ):
-        to_half(model, FP16)
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [helper.make_node("Sigmoid", ["h"], ["y"]), helper.make_node("MatMul", ["h", "w"], ["y"])],
+    ids=["sigmoid", "small product"],
+)
+def test_trees_are_refused_with_the_reason_whatever_little_comes_after_them(end):
+    words = r"its trees \(TreeEnsembleRegressor\) compare with float32"
+    with pytest.raises(ModelError, match=words):
+        to_half(trees(end), FP16)
+
+
+def test_int8_without_products_is_refused():
+    model = trees(helper.make_node("Sigmoid", ["h"], ["y"]))
     with pytest.raises(ModelError, match="no MatMul or Gemm"):
         to_dynamic_int8(model)
+    with pytest.raises(ModelError, match="the graph has no MatMul, Gemm"):
+        to_static_int8(model, "cpu", {"x": ROWS})
 
 
 def test_bfloat16_is_typed_and_its_emulation_rounds_where_the_graph_would():
@@ -284,3 +300,14 @@ def test_a_loss_that_is_waived_is_published_and_stored(export):
 def test_options_that_contradict_each_other_are_refused(export, options, words):
     with pytest.raises(OptionError, match=words):
         export(mlp(), **options)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8", "int8-dynamic"])
+def test_a_second_export_of_the_same_changes_nothing(export, precision):
+    first = export(mlp(), precision=precision)
+    again = export(mlp(), precision=precision)
+    assert (again.published, again.version) == (False, first.version)
+    model = onnx.load(first.entry / str(first.version) / "model.onnx")
+    assert model.producer_name == "tritonbulk"
+    assert not model.metadata_props
+    assert [port.type.tensor_type.shape.dim[0].dim_param for port in model.graph.input] == ["batch"]

@@ -6,7 +6,14 @@ IR version of a Triton release.
 """
 
 from tritonbulk_export.graph.external import model_files, read_model
-from tritonbulk_export.graph.repair import Repaired, dropped, renamed, repair, without_zipmap
+from tritonbulk_export.graph.repair import (
+    Repaired,
+    dropped,
+    renamed,
+    repair,
+    sign,
+    without_zipmap,
+)
 from tritonbulk_export.graph.shapes import with_output_shapes
 
 __all__ = [
@@ -16,6 +23,7 @@ __all__ = [
     "read_model",
     "renamed",
     "repair",
+    "sign",
     "with_output_shapes",
     "without_zipmap",
 ]

@@ -69,13 +69,23 @@ def repair(model: onnx.ModelProto, release: Release = DEFAULT_RELEASE) -> Repair
     notes += [note for note in mended if note]
     for part in graphs(graph.graph):
         del part.value_info[:]
-    if dropped_notes := _strip(graph):
-        notes.append(f"{dropped_notes} notes of the exporter (paths, stack traces) are removed")
-    graph.graph.name = "model"
-    graph.producer_name = "tritonbulk"
-    for field in ("producer_version", "domain", "model_version", "training_info"):
-        graph.ClearField(field)
+    if count := sign(graph):
+        notes.append(f"{count} notes of the exporter (paths, stack traces) are removed")
     return Repaired(graph, tuple(notes))
+
+
+def sign(model: onnx.ModelProto) -> int:
+    """Remove, in place, all that tells who made ``model`` and where, and say that we did.
+
+    Returns:
+        How many notes of an exporter there were.
+    """
+    count = _strip(model)
+    model.graph.name = "model"
+    model.producer_name = "tritonbulk"
+    for field in ("producer_version", "domain", "model_version", "training_info"):
+        model.ClearField(field)
+    return count
 
 
 def renamed(model: onnx.ModelProto, names: Mapping[str, str]) -> onnx.ModelProto:

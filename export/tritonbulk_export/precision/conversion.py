@@ -9,6 +9,7 @@ import numpy.typing as npt
 import onnx
 
 from tritonbulk.errors import InputError, ModelError, OptionError
+from tritonbulk_export.graph import sign
 from tritonbulk_export.names import first_line
 from tritonbulk_export.precision.dynamic import to_dynamic_int8
 from tritonbulk_export.precision.half import BF16, FP16, to_half
@@ -92,6 +93,8 @@ def _bfloat16(model: onnx.ModelProto, target: Target) -> Converted:
 
 
 def _checked(graph: onnx.ModelProto) -> onnx.ModelProto:
+    # Converters leave their names and notes as exporters do.
+    sign(graph)
     try:
         onnx.checker.check_model(graph)
     except (onnx.checker.ValidationError, ValueError) as error:

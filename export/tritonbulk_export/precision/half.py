@@ -7,6 +7,7 @@ and outputs keep their declared types unless half ones are asked for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -39,6 +40,7 @@ _NEVER = frozenset({
     "NonMaxSuppression", "RoiAlign", "QuantizeLinear", "DequantizeLinear", "If", "Loop", "Scan",
     "DynamicQuantizeLinear", "EyeLike", "Bernoulli", "Multinomial", "SequenceConstruct",
 })  # fmt: skip
+_MANY = 1024
 _FEW = 16
 """Constants of so few values are parameters, such as an epsilon, and must not become zero."""
 
@@ -96,7 +98,7 @@ def to_half(
     lift_constants(graph)
     plan = _plan(graph, kind, keep)
     made = [graph.graph.node[index] for index in plan.half]
-    if not any(node.op_type in HEAVY for node in made):
+    if not any(_is_heavy(node, graph) for node in made):
         raise ModelError(_nothing_gained(graph, kind, plan))
     writer = _Writer(graph, kind, half_io=half_io, emulated=emulated)
     for index, node in enumerate(list(graph.graph.node)):
@@ -190,6 +192,19 @@ def _out_of_range(
         if sizes.size <= _FEW and ((finite > 0) & (finite < kind.smallest)).any():
             return f"{tensor.name} would become 0"
     return ""
+
+
+def _is_heavy(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
+    """Return whether half precision of ``node`` gains anything.
+
+    Looking up, and whatever comes beside trees, has to be about many weights.
+    """
+    if node.op_type not in HEAVY:
+        return False
+    sizes = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
+    weights = sum(sizes.get(name, 0) for name in node.input)
+    has_trees = any(other.op_type.startswith("TreeEnsemble") for other in model.graph.node)
+    return weights >= _MANY or not (has_trees or node.op_type == "Gather")
 
 
 def _nothing_gained(model: onnx.ModelProto, kind: HalfType, plan: _Plan) -> str:
