@@ -24,11 +24,12 @@ from tritonbulk_export.golden import golden_file
 from tritonbulk_export.overrides import read_overrides
 from tritonbulk_export.parity import gathered, stored
 from tritonbulk_export.proving import prove
-from tritonbulk_export.publish import Content, check_name
+from tritonbulk_export.publish import Content, check_name, publish
 from tritonbulk_export.releasing import release
 from tritonbulk_export.serving import BatchSize, check_batch_size
 from tritonbulk_export.spec import Exported, SourceModel, Target
 from tritonbulk_export.storage import files_digest
+from tritonbulk_export.tuning import read_bench, run_bench
 
 
 def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
@@ -53,7 +54,11 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         tools=_tools(source.distributions),
         parity=stored(proved.parity, proved.precision),
     )
-    batch = derive_batch_size((*proved.inputs, *proved.outputs), target.serving)
+    serving = target.serving
+    batch = derive_batch_size((*proved.inputs, *proved.outputs), serving)
+    if target.bench_result is not None:
+        tuned = read_bench(target.bench_result, serving)
+        batch, serving = tuned.batch or batch, tuned.serving
     if target.max_batch_size is not None:
         batch = BatchSize(target.max_batch_size)
     content = Content(
@@ -61,7 +66,7 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         files=proved.files,
         golden=golden_file(proved.golden, proved.outputs, proved.answers),
         batch=batch,
-        serving=target.serving,
+        serving=serving,
         overrides=overrides,
         tensors=gathered(proved.golden.to_batches()[0], proved.inputs),
         labels=proved.labels,
@@ -73,8 +78,12 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
             stages=target.stages, gpus=target.stage_gpus,
         )  # fmt: skip
         notes = (*notes, *stages.notes)
+    if target.tune_s is not None:
+        publish(content, target.repository, now, target.staging)
+        content = _tuned(content, target)
     released = release(content, target.repository, now, target.staging, target.load)
     published = released.published
+    batch = content.batch
     is_as_derived = published.max_batch_size == batch.rows
     return Exported(
         entry=target.repository / target.name,
@@ -90,6 +99,15 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         notes=notes,
         precision=proved.precision,
     )
+
+
+def _tuned(content: Content, target: Target) -> Content:
+    """Return what was published as a sweep of it recommends it to be served."""
+    assert target.tune_s is not None, "asked for"
+    tuned = run_bench(target.repository, target.name, target.sample, target.tune_s, content.serving)
+    is_asked = target.max_batch_size is not None
+    batch = content.batch if is_asked else tuned.batch or content.batch
+    return replace(content, batch=batch, serving=tuned.serving)
 
 
 def _with_dtypes(inputs: Sequence[InputTensor], schema: pa.Schema) -> tuple[InputTensor, ...]:

@@ -258,6 +258,8 @@ class TargetOptions(TypedDict, total=False):
     check_runtime: bool
     stages: int | None
     stage_gpus: Sequence[int]
+    bench_result: Path | str | None
+    tune_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +292,10 @@ class Target:
             well, which is fetched for it.
         stages: into which the model is cut, chained by an ensemble; None: it is not cut.
         stage_gpus: one GPU for each stage; empty: as ``serving`` says.
+        bench_result: file of ``tritonbulk bench`` whose verdict decides what was not asked; None:
+            formulas do.
+        tune_s: seconds for a sweep on the embedded server after publishing, whose verdict then
+            decides; None: none.
     """
 
     name: str
@@ -312,12 +318,14 @@ class Target:
     check_runtime: bool = False
     stages: int | None = None
     stage_gpus: Sequence[int] = ()
+    bench_result: Path | None = None
+    tune_s: float | None = None
 
     @classmethod
     def of(cls, **options: Unpack[TargetOptions]) -> Target:
         """Return the target that ``options`` describe; those not given have their defaults."""
         values: dict[str, Any] = dict(options)
-        for name in ("sample", "repository", "staging"):
+        for name in ("sample", "repository", "staging", "bench_result"):
             if values.get(name) is not None:
                 values[name] = Path(values[name])
         return cls(**values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from tritonbulk.contract import (
     datatype,
     row_bytes,
 )
-from tritonbulk.errors import OptionError
+from tritonbulk.errors import InputError, OptionError
 from tritonbulk_export.accelerators import GPU_KEYS
 from tritonbulk_export.config import (
     comments_of,
@@ -24,6 +25,7 @@ from tritonbulk_export.config import (
     model_config,
 )
 from tritonbulk_export.serving import BatchSize, Serving
+from tritonbulk_export.tuning import read_bench
 
 FP32, INT64, BYTES = datatype("FP32"), datatype("INT64"), datatype("BYTES")
 CONTRACT = Contract(
@@ -199,3 +201,32 @@ def test_serving_that_has_no_meaning_is_refused(asked, words):
 def test_a_batch_that_no_message_can_hold_is_refused():
     with pytest.raises(OptionError, match="2 GiB"):
         model_config(CONTRACT, 1, BatchSize(1 << 24))
+
+
+VERDICT = {"max_batch_size": 512, "instances": 2, "queue_delay_us": 0, "in_flight": 8}
+
+
+def bench_file(path, verdict, form="tritonbulk-bench-1"):
+    path.write_text(json.dumps({"format": form, "verdict": verdict}))
+    return path
+
+
+def test_a_bench_result_decides_what_was_not_asked(tmp_path):
+    path = bench_file(tmp_path / "b.json", VERDICT)
+    tuned = read_bench(path, Serving(queue_policy=True))
+    assert tuned.batch == BatchSize(512, "measured by tritonbulk bench")
+    assert (tuned.serving.instances, tuned.serving.queue_delay_us) == (2, 0)
+    assert (tuned.serving.in_flight, tuned.serving.queue_policy) == (8, True)
+    asked = read_bench(path, Serving(instances=3, queue_delay_us=7, in_flight=1)).serving
+    assert (asked.instances, asked.queue_delay_us, asked.in_flight) == (3, 7, 1)
+
+
+def test_what_is_no_bench_result_is_refused(tmp_path):
+    path = tmp_path / "b.json"
+    for text in ("", "{}", "[1]", '{"format": "tritonbulk-bench-1"}', "[" * 10_000):
+        path.write_text(text)
+        with pytest.raises(InputError, match="does not have the figures"):
+            read_bench(path, Serving())
+    for verdict in (None, {}, {**VERDICT, "instances": "two"}):
+        with pytest.raises(InputError, match="no verdict"):
+            read_bench(bench_file(path, verdict), Serving())

@@ -51,6 +51,9 @@ def with_variant(config: Config, wanted: Variant, base: Variant) -> Config:
         if _is_batching(edited):
             del edited.dynamic_batching.preferred_batch_size[:]
             edited.dynamic_batching.preferred_batch_size.extend(kept)
+        for warm_up in edited.model_warmup:  # Triton refuses one above the limit
+            if warm_up.batch_size > wanted.max_batch_size > 0:
+                warm_up.batch_size = wanted.max_batch_size
     if wanted.version != base.version:
         edited.version_policy.specific.versions[:] = [int(wanted.version)]
     return edited

@@ -60,6 +60,14 @@ SERVING_OPTIONS = (
         "--stages", type=int, metavar="N",
         help="Cut the model into N entries that work at the same time, chained by an ensemble.",
     ),
+    click.option(
+        "--bench-result", metavar="FILE", type=click.Path(path_type=Path),
+        help="What tritonbulk bench --budget wrote: its verdict decides what is not asked for.",
+    ),
+    click.option(
+        "--tune", "tune_s", type=float, metavar="SECONDS",
+        help="Sweep on the embedded server after publishing and keep what it recommends.",
+    ),
     click.option("--stage-gpus", metavar="0,1,…", help="One GPU for each stage."),
     click.option(
         "--config", "overrides", metavar="FILE",
