@@ -46,10 +46,7 @@ class Latencies:
 
     def add(self, seconds: float) -> None:
         """Count one."""
-        place = 0
-        if seconds > LATENCY_LOW_S:
-            place = min(int(math.log2(seconds / LATENCY_LOW_S) * PER_OCTAVE), LATENCIES - 1)
-        self.counts[place] += 1
+        self.counts[place_of(seconds)] += 1
 
     def take(self, other: Latencies) -> None:
         """Add the counts of another."""
@@ -72,6 +69,13 @@ class Latencies:
                 return edge(place + within)
             below += found
         return edge(LATENCIES)
+
+
+def place_of(seconds: float) -> int:
+    """Return the counter that a latency belongs to."""
+    if seconds <= LATENCY_LOW_S:
+        return 0
+    return min(int(math.log2(seconds / LATENCY_LOW_S) * PER_OCTAVE), LATENCIES - 1)
 
 
 def edge(place: float) -> float:
@@ -199,8 +203,9 @@ class Recorder:
         now.rows += event.rows
         now.answered += 1
         endpoint.rows += event.rows
+        place = place_of(event.seconds)
         for latencies in (now.latencies, endpoint.latencies, self.latencies):
-            latencies.add(event.seconds)
+            latencies.counts[place] += 1
 
     def _changed(self, event: EndpointChanged, at_s: float) -> None:
         """Keep a change; one that rests, is asked and rests on has not changed."""
