@@ -65,7 +65,8 @@ class Accelerator:
         return Trial(
             setting, number, why, rows=10_000, seconds=1.0, rows_per_second=rate, is_steady=True,
             requests_failed=10 if has_failed else 0, bound_by="server compute",
-            in_flight_little=setting.in_flight,
+            in_flight_little=setting.in_flight, cpu_s_client=0.01,
+            round_trip_ms=setting.in_flight * setting.batch_rows / rate * 1e3,
             server=ServerSplit(rows, 0.0, 0.0, infer_ms, 0.0, executed),
         )  # fmt: skip
 

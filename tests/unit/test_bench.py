@@ -32,7 +32,6 @@ from tritonbulk.bench.trial import (
 from tritonbulk.bench.verdict import judge
 from tritonbulk.bottleneck import Load
 from tritonbulk.cli.bench import command as bench_command
-from tritonbulk.cli.bench_view import bar, short, sparkline
 from tritonbulk.cli.score import command as score_command
 from tritonbulk.errors import InputError, OptionError
 from tritonbulk.source import open_source
@@ -385,14 +384,3 @@ def test_gpus_are_read_from_metrics():
     assert parse_gpu(METRICS) == Gpu(0.75, 1_000_000_500)
     assert parse_gpu("nv_cpu_utilization 0.9\n") is None
     assert parse_gpu("nv_gpu_utilization banana\n") is None
-
-
-def test_bars_and_sparklines_are_as_long_as_their_values():
-    assert bar(1.0, 4) == "████"
-    assert bar(0.5, 4) == "██  "
-    assert bar(0.0, 4) == "    "
-    assert sparkline([0, 4, 8]) == "▁▅█"
-    assert sparkline([0.0]) == "▁"
-    assert [short(each) for each in (0, 817, 17_912, 2.3e6, 4e9)] == [
-        "0", "817", "17.9k", "2.3M", "4G",
-    ]  # fmt: skip

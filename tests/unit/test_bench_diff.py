@@ -10,9 +10,9 @@ from click.testing import CliRunner
 from tests.unit.test_bench_compare import sweep
 from tritonbulk.bench.cross_check import points_of, rows_as_plain
 from tritonbulk.bench.figures import FORMAT
+from tritonbulk.bench.result import Sweep
 from tritonbulk.bench.search import Space
 from tritonbulk.bench.setting import Setting, Variant
-from tritonbulk.bench.sweep import Sweep
 from tritonbulk.bench.trial import Trial, trial_to_plain
 from tritonbulk.bench.verdict import judge
 from tritonbulk.cli.bench_diff import diff_command

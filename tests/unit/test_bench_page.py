@@ -6,13 +6,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tritonbulk.bench.apply import Applied
-from tritonbulk.bench.cross_check import Checked
 from tritonbulk.bench.page import sweep_page
+from tritonbulk.bench.result import Applied, Checked, Sweep
 from tritonbulk.bench.search import Space
 from tritonbulk.bench.setting import Setting, Variant
 from tritonbulk.bench.statistics import Interval
-from tritonbulk.bench.sweep import Sweep
 from tritonbulk.bench.trial import Executed, Noise, ServerSplit, Trial
 from tritonbulk.bench.verdict import judge
 from tritonbulk.bottleneck import Load

@@ -17,11 +17,11 @@ from statistics import median
 
 from tritonbulk.bench import configuration
 from tritonbulk.bench.cells import knee_of, summarize
+from tritonbulk.bench.result import Applied, Sweep
 from tritonbulk.bench.runner import Runner
 from tritonbulk.bench.search import Step
 from tritonbulk.bench.setting import Setting, Variant
-from tritonbulk.bench.statistics import Interval, paired_ratio
-from tritonbulk.bench.sweep import Sweep
+from tritonbulk.bench.statistics import paired_ratio
 from tritonbulk.errors import InputError, OptionError, SinkError
 from tritonbulk.options import DEFAULT_REPOSITORY
 
@@ -47,23 +47,6 @@ class Proposal:
     before: str
     after: str
     diff: str
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What became of a proposal.
-
-    Attributes:
-        ratio: rate with the recommended configuration ÷ with the present one.
-        is_kept: whether the file is the recommended one now.
-        backup: what it was; None if it was not written.
-        why: if it is not kept, the reason.
-    """
-
-    ratio: Interval | None
-    is_kept: bool
-    backup: Path | None
-    why: str
 
 
 def propose(runner: Runner, sweep: Sweep) -> Proposal:

@@ -12,17 +12,17 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from tritonbulk.bench.result import Checked, Sweep
 from tritonbulk.bench.runner import Runner
 from tritonbulk.bench.search import Step
 from tritonbulk.bench.setting import Setting
-from tritonbulk.bench.statistics import Interval, paired_ratio
-from tritonbulk.bench.sweep import Sweep
+from tritonbulk.bench.statistics import paired_ratio
 from tritonbulk.contract import gather
 from tritonbulk.errors import PlatformError
 from tritonbulk.plan import Plan, make_plan
@@ -34,23 +34,6 @@ RUN_S = 180.0
 
 ROWS_MAX = 1024
 """Rows that it is given; it takes them over and over."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """One point, measured by both.
-
-    Attributes:
-        setting: the point.
-        ours: our rows a second, one a round.
-        theirs: theirs.
-        ratio: ours ÷ theirs, paired by round.
-    """
-
-    setting: Setting
-    ours: tuple[float, ...]
-    theirs: tuple[float, ...]
-    ratio: Interval
 
 
 def points_of(sweep: Sweep) -> list[Setting]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tritonbulk.bench.cells import summarize
-from tritonbulk.bench.sweep import Sweep
+from tritonbulk.bench.result import Sweep
 from tritonbulk.bench.trial import Trial, trial_from_plain, trial_to_plain
 from tritonbulk.bench.verdict import Verdict
 from tritonbulk.errors import InputError
@@ -23,7 +23,7 @@ def to_plain(sweep: Sweep) -> dict[str, Any]:
         "format": FORMAT,
         "model": sweep.model,
         "input": list(sweep.inputs),
-        "environment": sweep.environment,
+        "environment": dict(sweep.environment),
         "configured": asdict(sweep.space.base),
         "ceiling_rows_per_second": sweep.ceiling,
         "seconds": round(sweep.took_s, 3),

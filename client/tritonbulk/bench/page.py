@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from statistics import median
-from typing import TYPE_CHECKING
 
 from tritonbulk.bench import page_charts as draw
 from tritonbulk.bench.cells import Cell, summarize
+from tritonbulk.bench.result import Applied, Checked, Sweep
 from tritonbulk.bench.setting import Variant, describe_variant
 from tritonbulk.bench.verdict import Advice, Verdict
+from tritonbulk.bench.words import doubts
 from tritonbulk.report import (
     Markup,
     card,
@@ -28,11 +29,6 @@ from tritonbulk.report import (
 from tritonbulk.report.markup import Child
 from tritonbulk.report.numbers import compact, count, percent, seconds
 
-if TYPE_CHECKING:
-    from tritonbulk.bench.apply import Applied
-    from tritonbulk.bench.cross_check import Checked
-    from tritonbulk.bench.sweep import Sweep
-
 NAME_LETTERS = 200
 VARIANTS_DRAWN = 6
 """Ways to set the server that get a heat map each: the recommended, the configured, the fastest."""
@@ -43,12 +39,6 @@ _NAMES = {
     "instances": "instances",
     "queue_delay_us": "queue delay",
     "max_batch_size": "max_batch_size",
-}
-_LABELS = {
-    "failed": "rows or attempts failed",
-    "noisy": "others used the processors",
-    "unsteady": "no end of the warm-up was seen",
-    "starving": "fewer requests were in flight than allowed: the client did not keep up",
 }
 
 
@@ -126,7 +116,7 @@ def _verdict(found: Verdict | None, sweep: Sweep) -> Markup:
         )
     if found.file_seconds is not None and found.file_rows is not None:
         reasons.append(f"All {count(found.file_rows)} rows take {seconds(found.file_seconds)}.")
-    reasons += [f"Doubt: {_LABELS.get(label, label)}." for label in found.labels]
+    reasons += [f"Doubt: {text}." for text in doubts(found.labels)]
     return verdict(text, *reasons, tone="warn" if found.labels else "good")
 
 

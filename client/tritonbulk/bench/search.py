@@ -21,6 +21,9 @@ from tritonbulk.bench.trial import Trial
 WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Requests in flight that a search may try."""
 
+BATCHES_WAITING = 4
+"""Full batches an instance, one executed and the others waiting, beyond which none is tried."""
+
 CONTENDER_SHARE = 0.96
 """A cell whose interval reaches this share of the best rate is looked at more closely."""
 
@@ -142,9 +145,10 @@ def _instances(
         if instances in known:
             continue
         variant = replace(best.setting.variant, instances=instances)
+        wider = replace(best.setting, variant=variant)
         for factor in (1, 2):
-            width = _width(best.setting.in_flight * factor * max(instances / base, 1))
-            setting = replace(best.setting, in_flight=width, variant=variant)
+            wanted = best.setting.in_flight * factor * max(instances / base, 1)
+            setting = replace(wider, in_flight=min(_width(wanted), _width_most(wider)))
             steps.append(Step(setting, f"{instances} instances, from {_called(best, space.base)}"))
     return _unique(steps)
 
@@ -225,7 +229,11 @@ def _neighbours(
         for rows in (setting.batch_rows // 2, min(setting.batch_rows * 2, rows_max))
         if min(space.batch_rows) <= rows
     ]
-    near += [replace(setting, in_flight=width) for width in _widths_beside(setting.in_flight)]
+    near += [
+        replace(setting, in_flight=width)
+        for width in _widths_beside(setting.in_flight)
+        if width <= max(_width_most(setting), setting.in_flight)
+    ]
     if space.instances:
         for instances in (setting.variant.instances - 1, setting.variant.instances + 1):
             if 1 <= instances <= max(space.instances):
@@ -269,6 +277,13 @@ def _called(cell: Cell, base: Variant) -> str:
 
 def _width(wanted: float) -> int:
     return next((width for width in WIDTHS if width >= wanted), WIDTHS[-1])
+
+
+def _width_most(setting: Setting) -> int:
+    """Return the width that fills `BATCHES_WAITING` batches an instance; more would only wait."""
+    rows = max(setting.variant.max_batch_size, setting.batch_rows)
+    batches = BATCHES_WAITING * max(setting.variant.instances, 1)
+    return _width(batches * rows / setting.batch_rows)
 
 
 def _widths_beside(width: int) -> list[int]:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from tritonbulk.bench.log import TrialLog
 from tritonbulk.bench.options import IN_FLIGHT, QUEUE_DELAYS_US, BenchOptions
+from tritonbulk.bench.result import Sweep
 from tritonbulk.bench.runner import Runner
 from tritonbulk.bench.search import Space, Step, grid_rounds, next_round
-from tritonbulk.bench.trial import Trial
-from tritonbulk.bench.verdict import Verdict, judge
+from tritonbulk.bench.verdict import judge
 from tritonbulk.environment import environment
 from tritonbulk.errors import OptionError
 
@@ -22,33 +22,6 @@ EXPLORE_SHARE = 0.6
 
 INSTANCE_FACTORS = (2, 4)
 """Times as many instances as configured that a search tries."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """What a sweep has measured so far.
-
-    Attributes:
-        model: the model's name.
-        inputs: what was scored.
-        file_rows: rows of the whole input; None if only reading tells.
-        space: what may be tried.
-        environment: the machine, and what else figures depend on.
-        ceiling: rows a second of the model alone; None if unknown.
-        trials: in the order in which they ran.
-        took_s: seconds that all took.
-        verdict: what they say; None if none scored all of its rows.
-    """
-
-    model: str
-    inputs: tuple[str, ...]
-    file_rows: int | None
-    space: Space
-    environment: dict[str, str | int | float]
-    ceiling: float | None = None
-    trials: tuple[Trial, ...] = field(default=(), repr=False)
-    took_s: float = 0.0
-    verdict: Verdict | None = None
 
 
 async def sweep(
@@ -77,7 +50,7 @@ async def sweep(
         runner.options.inputs,
         runner.source.rows,
         space,
-        {**environment(), "seed": bench.seed, "model_config": runner.model.config_digest},
+        {**environment(), **_circumstances(runner)},
     )
     saved = log.begin(_asked(runner, space))
     if saved is not None:
@@ -189,6 +162,13 @@ def _asked(runner: Runner, space: Space) -> dict[str, Any]:
     }
 
 
-def best_rows(trials: Sequence[Trial]) -> float:
-    """Return the largest rate of any trial, for bars beside the others."""
-    return max((trial.rows_per_second for trial in trials), default=0.0)
+def _circumstances(runner: Runner) -> dict[str, str]:
+    """Return what figures depend on besides the machine and the versions."""
+    model, bench = runner.model, runner.bench
+    return {
+        "servers": ", ".join(runner.servers.addresses),
+        "model config": model.config_digest or "not told",
+        "writes": "nothing" if bench.no_write else f"beside {runner.options.out}",
+        "trial": f"{bench.trial_length_s:g} s",
+        "seed": str(bench.seed),
+    }

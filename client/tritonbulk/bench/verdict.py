@@ -368,7 +368,7 @@ def _why(
             return "larger batches fail; with this limit Triton joins no requests into one"
         return "as configured"
     if other is None:
-        return "nothing else was measured"
+        return "no other was measured at this setting"
     tried = sorted({_value(name, cell.setting) for cell in cells})
     kind = "instances" if name == "instances" else "delays"
     return f"the cheapest of the {kind} tried ({', '.join(map(str, tried))}) that is as fast"

@@ -11,13 +11,14 @@ from typing import Any
 
 import click
 
-from tritonbulk.bench.apply import Applied, carry_out, propose
-from tritonbulk.bench.cross_check import Checked, cross_check, points_of
+from tritonbulk.bench.apply import carry_out, propose
+from tritonbulk.bench.cross_check import cross_check, points_of
 from tritonbulk.bench.figures import to_plain
 from tritonbulk.bench.options import BATCH_ROWS, IN_FLIGHT, REPEATS, TRIAL_S, BenchOptions
 from tritonbulk.bench.page import sweep_page
+from tritonbulk.bench.result import Applied, Checked, Sweep
 from tritonbulk.bench.runner import open_runner
-from tritonbulk.bench.sweep import Sweep, sweep
+from tritonbulk.bench.sweep import sweep
 from tritonbulk.bench.vary import restore
 from tritonbulk.cli.bench_view import SweepView, show, show_applied, show_checked
 from tritonbulk.cli.common import (

@@ -15,37 +15,21 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from tritonbulk.bench.apply import Applied
 from tritonbulk.bench.cells import Cell, best_cell, summarize
-from tritonbulk.bench.cross_check import Checked
+from tritonbulk.bench.result import Applied, Checked, Sweep
 from tritonbulk.bench.setting import describe_variant
-from tritonbulk.bench.sweep import Sweep
 from tritonbulk.bench.verdict import Advice, Verdict
+from tritonbulk.bench.words import advice_value, doubts, knee_words
+from tritonbulk.report.numbers import compact, seconds
+from tritonbulk.report.spark import bar_text, spark_text
 
-TABLE_WIDTH = 150
-"""Columns that the table of cells needs."""
+TABLE_WIDTH, NARROW_WIDTH = 170, 150
+"""Columns that the table of cells needs, and below which it leaves out the server's figures."""
 
-BAR_WIDTH = 10
+BAR_LETTERS, LIVE_LETTERS = 10, 60
+"""Of a bar beside a rate, and of the line of all rates."""
 LIVE_ROWS = 16
 """Cells that the live table shows, the fastest ones."""
-
-_EIGHTHS = " ▏▎▍▌▋▊▉█"
-_SPARKS = "▁▂▃▄▅▆▇█"
-
-
-def bar(share: float, width: int = BAR_WIDTH) -> str:
-    """Return a bar of a share from 0 to 1, in eighths of a character."""
-    eighths = round(min(max(share, 0.0), 1.0) * width * 8)
-    full, rest = divmod(eighths, 8)
-    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
-
-
-def sparkline(values: Sequence[float]) -> str:
-    """Return one character for each value, higher for larger ones; the largest is the highest."""
-    most = max(values, default=0.0)
-    if most <= 0:
-        return _SPARKS[0] * len(values)
-    return "".join(_SPARKS[min(int(value / most * 8), 7)] for value in values)
 
 
 class SweepView:
@@ -100,7 +84,7 @@ class SweepView:
         if self._live is None:
             self.say(text)
             return
-        rates = sparkline([trial.rows_per_second for trial in sweep.trials[-60:]])
+        rates = spark_text([trial.rows_per_second for trial in sweep.trials], LIVE_LETTERS)
         self._live.update(
             Group(_live_table(sweep), Text(rates), Text(text, style="dim", overflow="ellipsis"))
         )
@@ -119,14 +103,20 @@ def ceiling_text(sweep: Sweep) -> str:
 def show(sweep: Sweep) -> None:
     """Print all cells, the recommended one marked, and the verdict."""
     table = Table(title="rows per second, end to end (median, 95 % interval)")
-    # Squeezed into a narrow pipe the table would be unreadable.
-    console = Console(width=max(Console().width, TABLE_WIDTH))
-    console.print(_fill(table, sweep, summarize(sweep.trials)))
+    console = _console()
+    is_narrow = console.width < NARROW_WIDTH
+    console.print(_fill(table, sweep, summarize(sweep.trials), is_narrow=is_narrow))
     click.echo(ceiling_text(sweep))
     if sweep.verdict is None:
         click.echo("no verdict: in no trial were all rows scored")
     else:
         click.echo(verdict_text(sweep.verdict))
+
+
+def _console() -> Console:
+    """Return where tables go: a terminal as it is, a file or pipe as wide as they are."""
+    console = Console()
+    return console if console.is_terminal else Console(width=TABLE_WIDTH)
 
 
 def show_checked(checked: Sequence[Checked]) -> None:
@@ -143,7 +133,7 @@ def show_checked(checked: Sequence[Checked]) -> None:
             f"{each.ratio.value:.3f}",
             f"{each.ratio.low:.3f} … {each.ratio.high:.3f}",
         )
-    Console(width=max(Console().width, TABLE_WIDTH)).print(table)
+    _console().print(table)
 
 
 def show_applied(applied: Applied, path: Path) -> None:
@@ -158,58 +148,60 @@ def show_applied(applied: Applied, path: Path) -> None:
         click.echo(f"not applied: {path} is as it was, because {applied.why}{gain}")
 
 
-def short(value: float) -> str:
-    """Return a number in three digits or so: 817, 17.9k, 2.31M."""
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.3g}"
-
-
 def _live_table(sweep: Sweep) -> Table:
     cells = sorted(summarize(sweep.trials), key=lambda cell: -cell.rows_per_second.value)
     shown = sorted(cells[:LIVE_ROWS], key=lambda cell: cell.setting)
-    return _fill(Table(title=f"{len(cells)} cells, {len(sweep.trials)} trials"), sweep, shown)
+    title = f"{len(cells)} cells, {len(sweep.trials)} trials"
+    return _fill(Table(title=title), sweep, shown, is_narrow=True)
 
 
-def _fill(table: Table, sweep: Sweep, cells: Sequence[Cell]) -> Table:
+def _fill(table: Table, sweep: Sweep, cells: Sequence[Cell], *, is_narrow: bool) -> Table:
     best = best_cell(cells)
     fastest = best.rows_per_second.value if best is not None else 1.0
     has_variants = any(cell.setting.variant != sweep.space.base for cell in cells)
     headings = ["rows", "in flight", *(["server"] if has_variants else []), "rows/s", ""]
-    headings += ["95 % interval", "ceiling", "CPU-s/Mrow", "executed", "queue ms", "infer ms", ""]
+    details = ["ceiling", "CPU-s/Mrow", "executed", "queue ms", "infer ms"]
+    headings += ["95 % interval", *([] if is_narrow else details), ""]
     for heading in headings:
         is_text = heading in ("", "server")
         table.add_column(heading, justify="left" if is_text else "right", no_wrap=True)
     recommended = sweep.verdict.setting if sweep.verdict is not None else None
     for cell in cells:
         table.add_row(
-            *_cell_texts(cell, sweep, fastest, has_variants=has_variants),
+            *_cell_texts(cell, sweep, fastest, has_variants=has_variants, is_narrow=is_narrow),
             style="bold" if cell.setting == recommended else None,
         )
     return table
 
 
-def _cell_texts(cell: Cell, sweep: Sweep, fastest: float, *, has_variants: bool) -> list[str]:
+def _cell_texts(
+    cell: Cell, sweep: Sweep, fastest: float, *, has_variants: bool, is_narrow: bool
+) -> list[str]:
     rate = cell.rows_per_second
     variant = describe_variant(cell.setting.variant, sweep.space.base, is_short=True)
-    server = cell.server
-    cpu = f"{cell.cpu_s_client_per_mrow:.2f}"
-    if cell.cpu_s_server_per_mrow is not None:
-        cpu += f" + {cell.cpu_s_server_per_mrow:.2f}"
     return [
         f"{cell.setting.batch_rows:,}",
         str(cell.setting.in_flight),
         *([variant] if has_variants else []),
         f"{rate.value:,.0f}",
-        bar(rate.value / fastest),
-        f"{short(rate.low)} … {short(rate.high)}" if cell.trials > 1 else "one trial",
-        "–" if not sweep.ceiling else f"{rate.value / sweep.ceiling:.0%}",
+        bar_text(rate.value / fastest, BAR_LETTERS),
+        f"{compact(rate.low)} … {compact(rate.high)}" if cell.trials > 1 else "one trial",
+        *([] if is_narrow else _details(cell, sweep)),
+        " ".join(cell.labels),
+    ]
+
+
+def _details(cell: Cell, sweep: Sweep) -> list[str]:
+    server, rate = cell.server, cell.rows_per_second.value
+    cpu = f"{cell.cpu_s_client_per_mrow:.2f}"
+    if cell.cpu_s_server_per_mrow is not None:
+        cpu += f" + {cell.cpu_s_server_per_mrow:.2f}"
+    return [
+        "–" if not sweep.ceiling else f"{rate / sweep.ceiling:.0%}",
         cpu,
         "–" if server is None else f"{server.executed_batch_rows:,.0f}",
         "–" if server is None else f"{server.queue_ms:.1f}",
         "–" if server is None else f"{server.infer_ms:.1f}",
-        " ".join(cell.labels),
     ]
 
 
@@ -228,7 +220,7 @@ def verdict_text(verdict: Verdict) -> str:
         _Line("bound by", f"{verdict.bound_by} ({verdict.bound_why})"),
     ]  # fmt: skip
     lines += [_Line(_name(advice), _advice_text(advice)) for advice in verdict.advice]
-    lines.append(_Line("knee", _knee(verdict)))
+    lines.append(_Line("knee", knee_words(verdict)))
     if verdict.fit is not None:
         fit = verdict.fit
         lines.append(_Line("a batch", f"{fit.a_ms:.3f} ms + {fit.b_ms_per_row:.6f} ms a row "
@@ -240,7 +232,7 @@ def verdict_text(verdict: Verdict) -> str:
                   "requests, four in flight, as configured")
         )  # fmt: skip
     if verdict.labels:
-        lines.append(_Line("doubts", ", ".join(verdict.labels)))
+        lines.append(_Line("doubts", "; ".join(doubts(verdict.labels))))
     width = max(len(line.name) for line in lines)
     return "\n".join(f"{line.name.ljust(width)}  {line.text}" for line in lines)
 
@@ -250,45 +242,20 @@ def _name(advice: Advice) -> str:
 
 
 def _advice_text(advice: Advice) -> str:
-    value = "off" if advice.value < 0 else f"{advice.value:,}"
-    if advice.name == "queue_delay_us" and advice.value >= 0:
-        value += " µs"
+    text = f"{advice_value(advice.name, advice.value)}: {advice.why}"
     if advice.gain is None or advice.against is None:
-        return f"{value}: {advice.why}"
-    gain = f"{advice.gain.value:.2f} × that of {advice.against:,}"
-    return f"{value}: {advice.why} ({gain})"
+        return text
+    against = advice_value(advice.name, advice.against)
+    return f"{text} ({advice.gain.value:.2f} × that of {against})"
 
 
 def _whole_file(verdict: Verdict) -> str:
     if verdict.file_rows is None or verdict.file_seconds is None:
         return ""
-    return f", all {verdict.file_rows:,} rows in {duration_text(verdict.file_seconds)}"
+    return f", all {verdict.file_rows:,} rows in {seconds(verdict.file_seconds)}"
 
 
 def _cost(verdict: Verdict) -> str:
     if verdict.cost_per_million_rows is None:
         return ""
     return f", {verdict.cost_per_million_rows:.4g} a million rows"
-
-
-def _knee(verdict: Verdict) -> str:
-    rows, widths = verdict.knee_batch_rows, verdict.knee_in_flight
-    share = verdict.rows_per_second / verdict.best_rows_per_second
-    return (
-        f"batch rows {_range(rows)}, in flight {_range(widths)}: the cheapest that cannot be told "
-        f"from the fastest ({share:.1%} of it)"
-    )
-
-
-def _range(ends: tuple[int, int]) -> str:
-    low, high = ends
-    return f"{low:,}" if low == high else f"{low:,} … {high:,}"
-
-
-def duration_text(seconds: float) -> str:
-    """Return a duration as one would say it."""
-    if seconds < 90:
-        return f"{seconds:.1f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds / 3600:.1f} h"
