@@ -12,13 +12,11 @@ import asyncio
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import fmean
 
-import pyarrow as pa
 from tritonclient.grpc import service_pb2
 
 from tritonbulk.assembly import make_carriage, make_limits, make_pipeline, make_window, names_of
@@ -30,21 +28,20 @@ from tritonbulk.bench.setting import Setting, Variant
 from tritonbulk.bench.slice import lay_out, no_rows
 from tritonbulk.bench.statistics import little, steady_rate
 from tritonbulk.bench.trial import ServerSplit, Trial, server_split
+from tritonbulk.bench.trial_watch import TrialWatch
 from tritonbulk.bench.vary import Control, Record, RefusedError, controlling, read_config
 from tritonbulk.bottleneck import find_bottleneck
 from tritonbulk.contract import Contract
 from tritonbulk.driver import drive
 from tritonbulk.errors import OptionError, OutageError, ServerGoneError, TritonbulkError
-from tritonbulk.events import RequestEnded, RunEvent
 from tritonbulk.jobrun import part_writer, scratch_job
 from tritonbulk.options import ScoreOptions, is_loopback
 from tritonbulk.pipeline import Driven
-from tritonbulk.plan import Plan, make_plan
-from tritonbulk.segments import Segment
+from tritonbulk.plan import make_plan
 from tritonbulk.server_statistics import server_seconds
 from tritonbulk.session import Servers, confirmation, connect, read_contract, serve
 from tritonbulk.source import Source, open_source
-from tritonbulk.transport import Endpoint, ServedModel, open_transports
+from tritonbulk.transport import AttemptFailedError, Endpoint, ServedModel, open_transports
 
 OUTAGE_S = 60.0
 """How long a trial waits for servers that do not answer."""
@@ -204,10 +201,21 @@ class Runner:
         try:
             await self._serve(step.setting.variant)
             return await self._measure(step, number, trial_s, no_write=no_write)
-        except (ServerGoneError, OutageError):
+        except ServerGoneError:
             raise
         except TritonbulkError as error:
+            if isinstance(error, OutageError) and not await self._is_ready():
+                raise
             return Trial(step.setting, number, step.why, error=str(error))
+
+    async def _is_ready(self) -> bool:
+        """Return whether a server has the model ready: then it was the setting that failed."""
+        question = service_pb2.ModelReadyRequest(name=self.model.name, version=self.model.version)
+        for endpoint in self.endpoints:
+            with suppress(AttemptFailedError):
+                if (await endpoint.ask("ModelReady", question)).ready:
+                    return True
+        return False
 
     async def _serve(self, variant: Variant) -> None:
         if self.control is None:
@@ -230,7 +238,7 @@ class Runner:
         )
         plan = make_plan(options, self.model, self.sliced.schema, self.contract, self.sliced.name)
         out = Path(tempfile.mkdtemp(dir=self.folder))
-        watch = _Watch()
+        watch = TrialWatch(trial_s, setting.rows_in_flight / max(self.rate_rows_s, 1.0))
         before = await self._statistics()
         usage = machine.read_usage(self.server_pids)
         async with open_transports(
@@ -256,7 +264,8 @@ class Runner:
                     make_window(options, plan.request_bytes, len(self.endpoints)),
                     transports,
                     watch.advance,
-                    self.servers.watch,
+                    watch.looking(self.servers.watch),
+                    watch.hopeless,
                     note=watch.note,
                 )
             seconds = time.perf_counter() - watch.began_s
@@ -272,7 +281,7 @@ class Runner:
         self,
         step: Step,
         number: int,
-        watch: _Watch,
+        watch: TrialWatch,
         driven: Driven,
         seconds: float,
         transport: str,
@@ -341,44 +350,6 @@ class Runner:
             await asyncio.sleep(0.02)
             after = await self._statistics()
         return after
-
-
-class _Watch:
-    """What is seen of one trial while it runs."""
-
-    def __init__(self) -> None:
-        self.began_s = 0.0
-        self.answers: list[tuple[float, int]] = []
-        self.round_trips_s: list[float] = []
-        self.failed = 0
-
-    def advance(self, rows_ok: int, rows_failed: int) -> None:
-        self.answers.append((time.perf_counter() - self.began_s, rows_ok + rows_failed))
-
-    def note(self, event: RunEvent) -> None:
-        if isinstance(event, RequestEnded):
-            self.round_trips_s.append(event.seconds)
-            self.failed += event.outcome != "ok"
-
-    def round_trip_s(self, in_flight: int) -> float:
-        """Return the mean of a request in the midst of others: not the first and the last ones."""
-        middle = self.round_trips_s[in_flight:-in_flight] or self.round_trips_s
-        return fmean(middle) if middle else 0.0
-
-    def read(
-        self, source: Source, segment_rows: int, plan: Plan, trial_s: float
-    ) -> Iterator[tuple[Segment, pa.RecordBatch]]:
-        """Yield segments of the source, over and over, for ``trial_s``; at least one.
-
-        They are numbered on.
-        """
-        index = 0
-        while True:
-            for segment, rows in source.read(segment_rows, plan.columns):
-                yield replace(segment, index=index), rows
-                index += 1
-                if time.perf_counter() - self.began_s >= trial_s:
-                    return
 
 
 def _nothing(*_: object) -> Callable[[], object]:

@@ -22,6 +22,9 @@ WARM_UP_TOLERANCE = 0.10
 WINDOWS = 10
 """Into which the answers of a trial are cut to find its warm-up."""
 
+LOW_SHARE = 0.1
+"""Share of the trials that may have shorter batches than those that count for their cost."""
+
 LITTLE_TOLERANCE = 0.05
 """Most by which Little's law may be off before a measurement is doubted."""
 
@@ -222,10 +225,10 @@ class Fit:
 def fit_batches(means: Sequence[tuple[int, float]]) -> Fit | None:
     """Return the line through what batches took; None if they had fewer than two sizes.
 
-    What disturbs a batch makes it longer, never shorter. So each size counts with the lower
-    quartile of its means, one a trial, rather than with all of them. Errors count by their share of
-    the time, so that small batches decide the base as much as large ones decide the slope. Neither
-    number is negative.
+    What disturbs a batch makes it longer, never shorter. So each size counts with the low end of
+    its means (`LOW_SHARE`), one a trial, rather than with all of them. Errors count by their share
+    of the time, so that small batches decide the base as much as large ones decide the slope.
+    Neither number is negative.
 
     Args:
         means: (rows of a batch, mean milliseconds of those in one trial).
@@ -234,7 +237,9 @@ def fit_batches(means: Sequence[tuple[int, float]]) -> Fit | None:
     if len(sizes) < 2:
         return None
     rows = np.array(sizes, dtype=np.float64)
-    took = np.array([np.quantile([ms for n, ms in means if n == size], 0.25) for size in sizes])
+    took = np.array(
+        [np.quantile([ms for n, ms in means if n == size], LOW_SHARE) for size in sizes]
+    )
     weights = 1 / np.maximum(took, 1e-9) ** 2
     mean_rows, mean_ms = np.average(rows, weights=weights), np.average(took, weights=weights)
     spread = np.average((rows - mean_rows) ** 2, weights=weights)
