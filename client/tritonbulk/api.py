@@ -11,6 +11,7 @@ from typing import Any
 from tritonbulk.contract import parse_input_map
 from tritonbulk.errors import OptionError
 from tritonbulk.options import ScoreOptions
+from tritonbulk.polite import parse_yield_to
 from tritonbulk.profile import read_profile
 from tritonbulk.result import ScoreResult
 from tritonbulk.scoring import run_score
@@ -85,6 +86,8 @@ async def score_async(
     for name in ("report", "single_file"):
         if options.get(name) is not None:
             options[name] = Path(options[name])
+    if isinstance(options.get("yield_to"), str):
+        options["yield_to"] = parse_yield_to(options["yield_to"])
     if isinstance(options.get("profile"), (str, Path)):
         options["profile"] = read_profile(Path(options["profile"]))
     if options.get("model_version") is not None:

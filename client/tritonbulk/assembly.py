@@ -37,10 +37,12 @@ def make_pipeline(
     write: Callable[[Segment, pa.RecordBatch, Predictions], Callable[[], object]],
     confirm: Callable[[frozenset[int]], Awaitable[frozenset[int]]],
     leaving: threading.Event | None = None,
+    priority: int = 0,
 ) -> Pipeline:
     """Return the pipeline that scores ``segments`` of ``source`` by ``plan``.
 
-    ``write``, ``confirm`` and ``leaving`` are as in `Pipeline`.
+    ``write``, ``confirm`` and ``leaving`` are as in `Pipeline`, ``priority`` as in
+    `RequestEncoder`.
     """
 
     def name_rows(segment: Segment, batch: Batch) -> str:
@@ -56,7 +58,7 @@ def make_pipeline(
     return Pipeline(
         segments=segments,
         name_rows=name_rows,
-        encoder=RequestEncoder(model.name, model.version, plan.inputs, plan.outputs),
+        encoder=RequestEncoder(model.name, model.version, plan.inputs, plan.outputs, priority),
         decoder=ResponseDecoder(plan.outputs, model.version),
         fed=plan.fed,
         outputs=plan.outputs,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from tritonbulk.access import PLAIN, Access
 from tritonbulk.errors import OptionError
+from tritonbulk.polite import PRIORITY_MAX, YieldTo
 from tritonbulk.profile import Profile
 from tritonbulk.redaction import hide_in_uri
 
@@ -87,6 +88,10 @@ class ScoreOptions:
         out: output folder, made if missing, or the URI of a prefix of an object store.
         endpoints: ``host:port`` of running servers; empty starts the embedded server.
         access: how these are reached: TLS and headers.
+        priority: of the requests in the model's queue: 1 is served first, higher numbers later; 0
+            leaves it to the server.
+        yield_to: how long others may wait in the model's queue before less is sent; None takes
+            what the servers give.
         repository: explicit model repository, for the embedded server and as a source of the
             contract; None means `DEFAULT_REPOSITORY` for the embedded server and no contract.
         model_version: version to ask for; None takes the newest that the server has ready.
@@ -144,6 +149,8 @@ class ScoreOptions:
     out: Path | str
     endpoints: tuple[str, ...] = ()
     access: Access = PLAIN
+    priority: int = 0
+    yield_to: YieldTo | None = None
     repository: Path | None = None
     model_version: str | None = None
     input_map: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -188,6 +195,8 @@ class ScoreOptions:
         for uri in (*self.inputs, str(self.out)):
             hide_in_uri(uri)
         self._check_servers()
+        if not 0 <= self.priority <= PRIORITY_MAX:
+            raise OptionError(f"--priority is {self.priority}; give 1 (served first) or more")
         if not self.inputs:
             raise OptionError("no input was given; name at least one file")
         if not self.model:

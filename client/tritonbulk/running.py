@@ -12,7 +12,7 @@ from typing import Any
 from tritonbulk.assembly import make_carriage, make_limits, make_pipeline, make_window, names_of
 from tritonbulk.bottleneck import Bottleneck, find_bottleneck
 from tritonbulk.clocks import Stopwatch
-from tritonbulk.dispatch import Limits
+from tritonbulk.dispatch import Limits, YieldingWindow
 from tritonbulk.driver import drive
 from tritonbulk.errors import FailureLimitError, StoppedError
 from tritonbulk.events import RunEvent
@@ -28,6 +28,8 @@ from tritonbulk.jobrun import (
 from tritonbulk.options import ScoreOptions
 from tritonbulk.pipeline import Driven, Pipeline
 from tritonbulk.plan import Plan
+from tritonbulk.polite import check_priority
+from tritonbulk.queue_watch import QueueWatch, check_told
 from tritonbulk.result import ScoreResult, standing_result
 from tritonbulk.server_statistics import total_seconds
 from tritonbulk.session import Servers, confirmation, read_statistics
@@ -88,7 +90,10 @@ class Run:
         rows = self._rows_expected()
         self._tell_profile()
         self.observer.begin(rows)
+        self._tell_priority()
         counted = await read_statistics(self.endpoints, self.model)
+        if self.options.yield_to is not None:
+            check_told(counted, self.servers.addresses)
         driven, transport = await self._drive(segment_rows)
         if driven.stopped:
             raise StoppedError(
@@ -123,11 +128,17 @@ class Run:
             contextlib.AsyncExitStack() as stack,
         ):
             fleet = self._fleet(carriage, stack)
+            window = make_window(options, plan.request_bytes, len(self.endpoints))
+            look = None
+            if options.yield_to is not None:
+                window = YieldingWindow(window, options.yield_to)
+                watch = QueueWatch(lambda: fleet.endpoints, self.model, window, self.observer.say)
+                look = watch.look
             try:
                 driven = await drive(
                     self._pipeline(segment_rows, fleet),
                     self._limits(),
-                    make_window(options, plan.request_bytes, len(self.endpoints)),
+                    window,
                     transports,
                     self.observer.advance,
                     # A server of ours that can be mended need not end the run.
@@ -137,6 +148,7 @@ class Run:
                     self.observer.note,
                     fleet,
                     self.observer.say,
+                    look,
                 )
             except FailureLimitError as error:
                 if options.status_columns:
@@ -148,6 +160,11 @@ class Run:
             self.leaving.clear()  # the driver's threads have ended; what follows is waited for
             return driven, names_of(transports)
 
+    def _tell_priority(self) -> None:
+        said = check_priority(self.options.priority, self.model.priority_levels, self.model.name)
+        if said is not None:
+            self.observer.say(said)
+
     def _pipeline(self, segment_rows: int, fleet: Fleet) -> Pipeline:
         options, plan = self.options, self.plan
         return make_pipeline(
@@ -158,6 +175,7 @@ class Run:
             part_writer(self.job, plan.keep, has_status=options.status_columns),
             confirmation(lambda: fleet.endpoints, self.model, options.outage_s),
             self.leaving,
+            options.priority,
         )
 
     def _limits(self) -> Limits:

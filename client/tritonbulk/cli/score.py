@@ -37,6 +37,7 @@ from tritonbulk.options import (
     ScoreOptions,
     Vectors,
 )
+from tritonbulk.polite import parse_yield_to
 from tritonbulk.profile import read_profile
 from tritonbulk.result import ScoreResult
 from tritonbulk.scoring import run_score
@@ -182,6 +183,18 @@ from tritonbulk.scoring import run_score
     metavar="FILE",
     help="HTML report of the run; one is kept in _tritonbulk/runs/ of the output in any case.",
 )
+@click.option(
+    "--priority",
+    type=int,
+    default=0,
+    metavar="N",
+    help="In the queue of a model with priority levels; 1 is served first.  [default: the model's]",
+)
+@click.option(
+    "--yield-to",
+    metavar="pQ=TIME",
+    help="Send less while others wait longer in the model's queue, for example p99=50ms.",
+)
 @watching_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def command(**given: Any) -> int:
@@ -218,6 +231,8 @@ def command(**given: Any) -> int:
         memory_bytes=given["memory"],
         single_file=given["single_file"],
         report=given["report"],
+        priority=given["priority"],
+        yield_to=None if given["yield_to"] is None else parse_yield_to(given["yield_to"]),
         csv_guard=given["csv_guard"],
         status_columns=given["status"],
     )

@@ -113,6 +113,7 @@ class RequestEncoder:
         version: the version that every request pins; "" lets the server choose.
         inputs: with the columns that feed them and the shape they have on the wire.
         outputs: the outputs to ask for.
+        priority: in the model's queue, 1 is served first; 0 leaves it to the server.
     """
 
     def __init__(
@@ -121,7 +122,9 @@ class RequestEncoder:
         version: str,
         inputs: Sequence[InputTensor],
         outputs: Sequence[OutputTensor],
+        priority: int = 0,
     ) -> None:
+        self._priority = priority
         self._model = model
         self._version = version
         self._inputs = tuple(inputs)
@@ -162,6 +165,9 @@ class RequestEncoder:
                 request.inputs.add(name=tensor.name, datatype=tensor.datatype.name, shape=shape)
             for output in self._outputs:
                 request.outputs.add(name=output.name)
+            if self._priority:
+                # The schedule policy extension of the protocol.
+                request.parameters["priority"].uint64_param = self._priority
             header = self._headers[shapes] = request.SerializeToString()
         return header
 

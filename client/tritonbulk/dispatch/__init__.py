@@ -5,7 +5,8 @@ one place, ``endpoints`` chooses where it goes, a ``breaker`` each says whether 
 ``isolation`` finds the row that is to blame, ``window`` says how many requests may be in flight,
 ``deadlines`` how long one may take, ``quota`` how often it is sent again. ``policy`` says what an
 answer of a server means, ``endings`` how a run ends that cannot go on, ``limits`` has the bounds
-that do not move. No clock, no I/O: time comes in with the events.
+that do not move, ``yielding`` leaves room to others. No clock, no I/O: time comes in with the
+events.
 """
 
 from tritonbulk.dispatch.actions import Abort, Action, FailRows, Probe, Send
@@ -20,6 +21,7 @@ from tritonbulk.dispatch.limits import (
 from tritonbulk.dispatch.machine import Dispatch
 from tritonbulk.dispatch.policy import Failure, Meaning, fatal, meaning, outcome, refusal
 from tritonbulk.dispatch.window import FixedWindow, GoodputWindow, Window
+from tritonbulk.dispatch.yielding import YieldingWindow
 
 __all__ = [
     "Abort",
@@ -34,6 +36,7 @@ __all__ = [
     "Probe",
     "Send",
     "Window",
+    "YieldingWindow",
     "batch_rows_auto",
     "failed_rows_max",
     "fatal",

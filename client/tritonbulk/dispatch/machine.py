@@ -372,6 +372,8 @@ class Dispatch:
 
     def _admits(self, request: Request) -> bool:
         queue = self._queue
+        if not self._window.limit:
+            return False  # all is left to others for now
         if not queue.in_flight:
             return True  # a request above the bounds goes alone rather than never
         return (

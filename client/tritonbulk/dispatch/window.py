@@ -45,7 +45,7 @@ class Window(Protocol):
 
     @property
     def limit(self) -> int:
-        """Requests that may be in flight now, at least 1."""
+        """Requests that may be in flight now; 0 sends none for a while."""
         ...
 
     def answered(self, rows: int, in_flight: int, now_s: float) -> None:

@@ -34,6 +34,7 @@ from tritonbulk.driver.attempt import attempt, control_of, probe
 from tritonbulk.driver.messages import (
     Answered,
     Failed,
+    Looked,
     Message,
     OpenSegment,
     Probed,
@@ -63,6 +64,7 @@ async def drive(
     note: Callable[[RunEvent], None] | None = None,
     care: Care | None = None,
     say: Callable[[str], None] = lambda _: None,
+    look: Callable[[], Awaitable[None]] | None = None,
 ) -> Driven:
     """Score every segment of a pipeline and return what was done, once all is committed.
 
@@ -81,6 +83,7 @@ async def drive(
         note: told each event of the run; returns at once.
         care: what can be done about the endpoints; None: nothing, they stay what they are.
         say: told one sentence at a time about endpoints and outages.
+        look: awaited every `WATCH_S` seconds, to find out what the window is to be.
 
     Raises:
         TritonbulkError: what stopped the run, as a single error; segments that were complete by
@@ -92,7 +95,7 @@ async def drive(
                 pipeline, limits, window, transports, tasks, observe, note, care or NoCare(), say
             )
             helpers = [
-                tasks.create_task(driver.watch(watch)),
+                tasks.create_task(driver.watch(watch, look)),
                 tasks.create_task(driver.stop_when(stop or asyncio.Event(), stop_grace_s)),
                 tasks.create_task(driver.follow()),
             ]
@@ -144,13 +147,18 @@ class _Driver:
         self._rows_filtered = 0
         self._works: set[asyncio.Task[None]] = set()
 
-    async def watch(self, watch: Callable[[], None]) -> None:
+    async def watch(
+        self, watch: Callable[[], None], look: Callable[[], Awaitable[None]] | None
+    ) -> None:
         """Look after what nobody reports, every `WATCH_S` seconds."""
         while True:
             await asyncio.sleep(WATCH_S)
             watch()
             now_s = self._clock()
             self._announcer.tick(*self._dispatch.silence(now_s), now_s)
+            if look is not None:
+                await look()
+                self._messages.put_nowait(Looked())
 
     async def follow(self) -> None:
         """Report endpoints that come and go."""

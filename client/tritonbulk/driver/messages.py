@@ -62,13 +62,20 @@ class Unconfirmed:
 
 
 @dataclass(frozen=True, slots=True)
+class Looked:
+    """The servers were looked at; the window may be another."""
+
+
+@dataclass(frozen=True, slots=True)
 class StopAsked:
     """The run is to end by then."""
 
     by_s: float
 
 
-Message = Read | Answered | Failed | Probed | Written | Unconfirmed | StopAsked | Joined | Left
+Message = (
+    Read | Answered | Failed | Probed | Written | Unconfirmed | StopAsked | Looked | Joined | Left
+)
 
 
 @dataclass(slots=True)

@@ -41,6 +41,7 @@ class ServedModel:
         config_digest: see `config_digest`.
         instances: how many may execute at once; 0 if the server does not say. Servers that differ
             in it serve the same model.
+        priority_levels: of the model's queue, 0 if it has none; None if the server does not say.
     """
 
     name: str
@@ -51,6 +52,7 @@ class ServedModel:
     contract: Contract | None
     config_digest: str = ""
     instances: int = field(default=0, compare=False)
+    priority_levels: int | None = field(default=None, compare=False)
 
 
 def config_digest(config: service_pb2.ModelConfigResponse | None) -> str:
@@ -123,6 +125,9 @@ def describe(
         contract=_contract(settings),
         config_digest=config_digest(config),
         instances=_instances(settings.instance_group) if settings is not None else 0,
+        priority_levels=(
+            settings.dynamic_batching.priority_levels if settings is not None else None
+        ),
     )
 
 
