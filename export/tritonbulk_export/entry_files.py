@@ -33,6 +33,8 @@ def check_no_links(entry: Path) -> None:
                 f"{path} is a symbolic link, and export does not write through links; replace it "
                 "by what it points to"
             )
+        if not (path.is_file() or path.is_dir()):
+            raise OutputError(f"{path} is neither a file nor a folder; remove it")
 
 
 def read_config(entry: Path) -> tuple[pb.ModelConfig, str]:

@@ -20,11 +20,12 @@ from tritonbulk.contract import (
 )
 from tritonbulk_export.chains.stages import publish_stages
 from tritonbulk_export.config import derive_batch_size
+from tritonbulk_export.content import Content
 from tritonbulk_export.golden import golden_file
 from tritonbulk_export.overrides import read_overrides
 from tritonbulk_export.parity import gathered, stored
 from tritonbulk_export.proving import prove
-from tritonbulk_export.publish import Content, check_name, publish
+from tritonbulk_export.publish import check_name, publish
 from tritonbulk_export.releasing import release
 from tritonbulk_export.serving import BatchSize, check_batch_size
 from tritonbulk_export.spec import Exported, SourceModel, Target

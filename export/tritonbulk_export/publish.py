@@ -15,29 +15,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from tritonclient.grpc import model_config_pb2 as pb
 
 from tritonbulk.contract import Contract
-from tritonbulk.errors import ModelError, OptionError, SinkError
-from tritonbulk_export.chains.ensemble import Link, ensemble_config
+from tritonbulk.errors import OptionError, SinkError
 from tritonbulk_export.config import (
-    PLAN_REASONS,
-    Described,
-    Plans,
     comments_of,
-    model_config,
-    set_labels,
-    set_plans,
     to_text,
 )
+from tritonbulk_export.content import Content, check_staged, describe, stage
 from tritonbulk_export.entry_files import (
     CONFIG_FILE,
     CONTRACT_FILE,
-    GOLDEN_FILE,
     SNAPSHOT_FILES,
-    add_pins,
     check_no_links,
     described_content,
     pinned_versions,
@@ -45,10 +36,7 @@ from tritonbulk_export.entry_files import (
     served_version,
     versions_of,
 )
-from tritonbulk_export.lint import errors_of, lint_entry
-from tritonbulk_export.overrides import apply_overrides
 from tritonbulk_export.serving import BatchSize, Serving
-from tritonbulk_export.spec import Tensors
 from tritonbulk_export.storage import (
     files_digest,
     move_folder,
@@ -56,44 +44,12 @@ from tritonbulk_export.storage import (
     replace_file,
     repository_lock,
     staging_folder,
-    sync_folder,
     write_file,
 )
 from tritonbulk_export.versions import content_digest, digest_digits, next_version
 from tritonbulk_export.warmup import FOLDER as WARM_UP_FOLDER
-from tritonbulk_export.warmup import set_warm_up, warm_up_files
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
-_PLAIN = re.compile(r"[^A-Za-z0-9_.-]")
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """What is to be published.
-
-    Attributes:
-        contract: of the entry; its digest is that of ``files``.
-        files: the model, as bytes by path in the version's folder; see `graph.model_files`.
-        golden: bytes of the golden rows.
-        batch: rows a request may have.
-        serving: what was asked about serving.
-        overrides: tables of a TOML file that replace fields of the configuration; see `overrides`.
-        tensors: golden rows as input tensors, for warm-up; empty: none is written.
-        labels: names of the classes by output.
-        links: of an ensemble, which has no files; empty: it is a model.
-        plans: of TensorRT, which are the files; None: they are an ONNX model.
-    """
-
-    contract: Contract
-    files: Mapping[str, bytes]
-    golden: bytes
-    batch: BatchSize
-    serving: Serving = field(default_factory=Serving)
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    tensors: Tensors = field(default_factory=dict)
-    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    links: tuple[Link, ...] = ()
-    plans: Plans | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +125,7 @@ def _publish_locked(content: Content, entry: Path, now: datetime, staging: Path)
     staged.mkdir()
     digest = content_digest(content.contract)
     if not entry.exists() and not entry.is_symlink():
-        described = _stage(content, staged, next_version(digest, now, ()))
+        described = stage(content, staged, next_version(digest, now, ()))
         check_staged(staged, entry.parent)
         move_folder(staged, entry)
         rows = described.config.max_batch_size
@@ -183,7 +139,7 @@ def _publish_locked(content: Content, entry: Path, now: datetime, staging: Path)
     if version is None:
         version = next_version(digest, now, versions)
     pins = pinned_versions(entry)
-    described = _stage(content, staged, version, pins)
+    described = stage(content, staged, version, pins)
     for pin in pins:
         if pin != version:
             (staged / str(pin)).symlink_to(entry / str(pin))
@@ -197,79 +153,6 @@ def _publish_locked(content: Content, entry: Path, now: datetime, staging: Path)
     _bring(staged, entry)
     rows = described.config.max_batch_size
     return Published(version, rows, changed=True, is_new=is_new, before=before)
-
-
-def _stage(content: Content, staged: Path, version: int, pins: Sequence[int] = ()) -> Described:
-    """Write a whole entry of one version and return its configuration."""
-    described = _describe(content, version, pins)
-    files = {
-        GOLDEN_FILE: content.golden,
-        CONTRACT_FILE: (content.contract.to_json(indent=2) + "\n").encode(),
-        CONFIG_FILE: described.text.encode(),
-    }
-    folder = staged / str(version)
-    folder.mkdir()
-    for name, data in content.files.items():
-        parent = (folder / name).parent
-        parent.mkdir(exist_ok=True)
-        write_file(folder / name, data)
-        sync_folder(parent)
-    for name, labels in content.labels.items():
-        write_file(folder / _label_file(name), "".join(f"{each}\n" for each in labels).encode())
-    for name in SNAPSHOT_FILES:
-        write_file(folder / name, files[name])
-        write_file(staged / name, files[name])
-    sync_folder(folder)
-    if described.config.model_warmup:
-        (staged / WARM_UP_FOLDER).mkdir()
-        inputs = content.contract.inputs
-        for name, data in warm_up_files(inputs, content.tensors, version).items():
-            write_file(staged / WARM_UP_FOLDER / name, data)
-        sync_folder(staged / WARM_UP_FOLDER)
-    return described
-
-
-def _describe(content: Content, version: int, pins: Sequence[int] = ()) -> Described:
-    """Return the configuration of a version: derived, then overridden.
-
-    Versions that ensembles pin are served beside it, so that they go on loading.
-    """
-    described = (
-        ensemble_config(content.contract, version, content.batch, content.links)
-        if content.links
-        else model_config(content.contract, version, content.batch, content.serving)
-    )
-    config, reasons = described.config, dict(described.reasons)
-    if content.plans is not None:
-        set_plans(config, content.plans)
-        reasons.update(PLAN_REASONS)
-    add_pins(config, pins)
-    set_labels(config, {name: f"{version}/{_label_file(name)}" for name in content.labels})
-    where = f"--config {content.serving.overrides or 'overrides'}"
-    given = apply_overrides(config, content.overrides, where)
-    if content.serving.warm_up and content.tensors and "model_warmup" not in given:
-        set_warm_up(config, content.contract.inputs, content.tensors, version)
-        reasons["model_warmup"] = "golden rows as one row and as a full batch, whose first is slow"
-    reasons.update(dict.fromkeys(given, f"as {where} has it"))
-    return Described(config, reasons)
-
-
-def _label_file(output: str) -> str:
-    return f"labels_{_PLAIN.sub('_', output)}.txt"
-
-
-def check_staged(staged: Path, repository: Path) -> None:
-    """Refuse an entry that Triton would refuse; the steps of an ensemble are in ``repository``.
-
-    Raises:
-        ModelError: names every error that lint finds.
-    """
-    errors = errors_of(lint_entry(staged, repository=repository))
-    if errors:
-        raise ModelError(
-            f"Triton would not load {staged.name}, so nothing was published: "
-            + "; ".join(map(str, errors))
-        )
 
 
 def _bring(staged: Path, entry: Path) -> None:
@@ -294,7 +177,7 @@ def _keep(
     if not served or not (is_serving_asked or (content.batch.is_asked and not is_same_size)):
         return Published(version, config.max_batch_size, changed=False, is_served=served)
     if is_serving_asked:
-        new = _describe(content, version, pinned_versions(entry)).text
+        new = describe(content, version, pinned_versions(entry)).text
     else:
         new = _with_batch_size(config, text, content.batch)
     if new == text:

@@ -7,9 +7,10 @@ from datetime import datetime
 from pathlib import Path
 
 from tritonbulk.errors import TritonbulkError
+from tritonbulk_export.content import Content
 from tritonbulk_export.loading import check_golden, unload
 from tritonbulk_export.loading import load as load_on
-from tritonbulk_export.publish import Content, Published, publish
+from tritonbulk_export.publish import Published, publish
 from tritonbulk_export.rollback import RolledBack, retract
 from tritonbulk_export.rollback import rollback as roll_back
 from tritonbulk_export.serving import LoadTarget

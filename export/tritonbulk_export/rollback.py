@@ -9,6 +9,7 @@ from pathlib import Path
 from tritonbulk.contract import CONTRACT_PARAMETER, Contract
 from tritonbulk.errors import OutputError, SinkError
 from tritonbulk_export.config import MODEL_FILE, comments_of, from_text, to_text
+from tritonbulk_export.content import check_staged
 from tritonbulk_export.entry_files import (
     CONFIG_FILE,
     SNAPSHOT_FILES,
@@ -19,7 +20,7 @@ from tritonbulk_export.entry_files import (
     served_version,
     versions_of,
 )
-from tritonbulk_export.publish import Published, check_name, check_staged
+from tritonbulk_export.publish import Published, check_name
 from tritonbulk_export.storage import (
     files_digest,
     move_into,

@@ -21,8 +21,9 @@ import pyarrow as pa
 from onnx import TensorProto, helper, numpy_helper
 
 from tritonbulk.contract import Column, Contract, InputTensor, OutputTensor, datatype
+from tritonbulk_export.content import Content
 from tritonbulk_export.golden import golden_file
-from tritonbulk_export.publish import Content, publish
+from tritonbulk_export.publish import publish
 from tritonbulk_export.rollback import rollback
 from tritonbulk_export.serving import BatchSize, Serving
 

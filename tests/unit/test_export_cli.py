@@ -123,9 +123,11 @@ def test_all_public_names_exist():
     import tritonbulk_export  # noqa: PLC0415
 
     assert sorted(tritonbulk_export.__all__) == [
-        *("Exported", "OutputParity", "Parity", "TargetOptions", "Tolerance"),
+        *("Exported", "LoadTarget", "OutputParity", "Parity", "Serving", "TargetOptions"),
+        "Tolerance",
         *("export_catboost", "export_jax", "export_keras", "export_lightgbm", "export_onnx"),
-        *("export_sklearn", "export_torch", "export_transformers", "export_xgboost"),
+        *("export_pipeline", "export_sklearn", "export_torch", "export_transformers"),
+        *("export_xgboost", "lint_repository", "rollback"),
     ]
     for name in tritonbulk_export.__all__:
         assert getattr(tritonbulk_export, name).__doc__

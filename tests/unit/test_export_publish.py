@@ -28,8 +28,9 @@ from tritonbulk.contract import (
 from tritonbulk.errors import ModelError, OptionError, OutputError, SinkError
 from tritonbulk_export import publish as publish_module
 from tritonbulk_export.config import from_text
+from tritonbulk_export.content import Content
 from tritonbulk_export.entry_files import SNAPSHOT_FILES
-from tritonbulk_export.publish import Content, check_name, publish
+from tritonbulk_export.publish import check_name, publish
 from tritonbulk_export.rollback import retract, rollback
 from tritonbulk_export.serving import BatchSize, Serving
 from tritonbulk_export.storage import repository_lock

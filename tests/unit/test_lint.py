@@ -5,17 +5,27 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from tests.live.lint_corpus import CASES, FULL, entry
+from tests.live.lint_corpus import CASES, FULL, entry, model
 from tritonbulk.errors import InputError
 from tritonbulk_export.lint import RULES, errors_of, lint_repository
 from tritonbulk_export.lint.command import command
 from tritonbulk_export.lint.reading import version_number
 
 DOCS = Path(__file__).parents[2] / "docs" / "export" / "lint.md"
+PIECES = (
+    *("", " ", "{", "}", "-1", "0", "99999999999", '"', "dims: -7 ", "reshape { shape: [ -1 ] } "),
+    *("dynamic_batching { } ", 'platform: "ensemble" ', "ensemble_scheduling { step { } } "),
+    *("model_warmup { } ", "sequence_batching { oldest { } } ", "version_policy { all { } } "),
+    *('name: "\\303\\251" ', "batch_input { } ", "is_shape_tensor: true ", "max_batch_size: -9 "),
+)
+"""What hostile or careless hands put into a configuration."""
 
 
 def codes(root, **options):
@@ -136,6 +146,32 @@ def test_a_fifo_does_not_hang_lint(tmp_path):
     (folder / "1" / "model.onnx").unlink()
     os.mkfifo(folder / "1" / "model.onnx")
     assert {"O501", "R112"} & codes(tmp_path)
+
+
+def test_links_in_a_circle_and_a_configuration_that_is_no_file_do_not_stop_lint(tmp_path):
+    folder = entry(tmp_path / "m", FULL)
+    (folder / "circle").symlink_to(folder / "circle")
+    assert "R109" in codes(tmp_path)
+    (folder / "config.pbtxt").unlink()
+    os.mkfifo(folder / "config.pbtxt")
+    assert codes(tmp_path) == {"R102"}
+
+
+def test_an_older_release_knows_fewer_operators(tmp_path):
+    entry(tmp_path / "m", FULL, model(opset=24))
+    assert codes(tmp_path) == set()
+    assert {f.code for f in lint_repository(tmp_path, triton="25.06")} == {"O502"}
+
+
+@given(st.lists(st.tuples(st.integers(0, len(FULL)), st.sampled_from(PIECES)), max_size=4))
+@settings(max_examples=60, deadline=None)
+def test_no_configuration_makes_lint_fail(edits):
+    text = FULL
+    for place, piece in edits:
+        text = text[:place] + piece + text[place + len(piece) :]
+    with TemporaryDirectory() as folder:
+        entry(Path(folder, "m"), text)
+        lint_repository(folder, has_gpu=False)
 
 
 def test_no_repository_is_wrong_use(tmp_path):

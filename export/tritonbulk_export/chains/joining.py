@@ -25,13 +25,14 @@ from tritonbulk.contract import (
 from tritonbulk.errors import ContractError, ModelError, OutputError
 from tritonbulk_export.chains.ensemble import Chain, Step, batch_size, chain_digest, connect
 from tritonbulk_export.chains.running import run_chain
+from tritonbulk_export.content import Content
 from tritonbulk_export.entry_files import GOLDEN_FILE, served_version
 from tritonbulk_export.golden import EXPECTED_PREFIX, golden_file, golden_rows
 from tritonbulk_export.graph import read_model
 from tritonbulk_export.lint.backends import ONNXRUNTIME, backend_of, model_file
 from tritonbulk_export.lint.reading import Entry, read_entry
 from tritonbulk_export.parity import gathered
-from tritonbulk_export.publish import Content, Published, check_name
+from tritonbulk_export.publish import Published, check_name
 from tritonbulk_export.releasing import release
 from tritonbulk_export.runtime import Session, open_session
 from tritonbulk_export.sample import read_sample

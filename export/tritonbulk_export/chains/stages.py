@@ -21,9 +21,10 @@ from tritonbulk.errors import OptionError
 from tritonbulk_export.chains.cutting import Cut, cut
 from tritonbulk_export.chains.ensemble import Step, chain_digest, connect
 from tritonbulk_export.chains.running import Equality, check_equal, run_chain
+from tritonbulk_export.content import Content
 from tritonbulk_export.golden import golden_file
 from tritonbulk_export.graph import model_files, read_model
-from tritonbulk_export.publish import Content, publish
+from tritonbulk_export.publish import publish
 from tritonbulk_export.runtime import Session, open_session
 from tritonbulk_export.spec import Tensors, Tolerance
 from tritonbulk_export.storage import files_digest

@@ -95,6 +95,13 @@ def _inside(path: Path, folder: Path) -> bool:
     return path.is_relative_to(folder) and ".." not in path.relative_to(folder).parts
 
 
+def _is_below(path: Path, repository: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(repository)
+    except (OSError, RuntimeError):  # links in a circle
+        return False
+
+
 def _check_inside(entry: Entry) -> Iterator[Finding]:
     repository = entry.folder.parent.resolve()
     looked = 0
@@ -105,7 +112,7 @@ def _check_inside(entry: Entry) -> Iterator[Finding]:
                 return
             path = Path(folder, name)
             place = f"{entry.name}/{path.relative_to(entry.folder)}"
-            if path.is_symlink() and not path.resolve().is_relative_to(repository):
+            if path.is_symlink() and not _is_below(path, repository):
                 yield found("R109", place, "a symbolic link")
             elif name in files and any(path.match(pattern) for pattern in _LEFTOVERS):
                 yield found("R110", place, "a left-over file")

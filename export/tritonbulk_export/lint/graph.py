@@ -11,9 +11,7 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import model_config_pb2 as pb
 
 from tritonbulk_export.lint.rules import Finding, found
-
-OPSET_MAX, ML_OPSET_MAX, IR_VERSION_MAX = 26, 5, 13
-"""What ONNX Runtime 1.27 to 1.31 load, the newest known."""
+from tritonbulk_export.targets import Release
 
 _TYPES: dict[int, int] = {
     onnx.TensorProto.BOOL: pb.TYPE_BOOL,
@@ -30,21 +28,6 @@ _TYPES: dict[int, int] = {
     onnx.TensorProto.DOUBLE: pb.TYPE_FP64,
     onnx.TensorProto.STRING: pb.TYPE_STRING,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the ONNX Runtime of a Triton loads.
-
-    Attributes:
-        opset: newest of the ONNX domain.
-        ml_opset: newest of ``ai.onnx.ml``.
-        ir_version: newest.
-    """
-
-    opset: int = OPSET_MAX
-    ml_opset: int = ML_OPSET_MAX
-    ir_version: int = IR_VERSION_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +67,17 @@ def read_graph(path: Path) -> onnx.ModelProto | str:
 
 
 def check_graph(
-    model: onnx.ModelProto, path: Path, place: str, limits: Limits
+    model: onnx.ModelProto, path: Path, place: str, target: Release
 ) -> Iterator[Finding]:
     """Yield why ONNX Runtime would not load the model, whatever the configuration says."""
-    if model.ir_version > limits.ir_version:
-        yield found("O502", place, f"IR {model.ir_version} of at most {limits.ir_version}")
+    if model.ir_version > target.ir_max:
+        yield found("O502", place, f"IR {model.ir_version} of at most {target.ir_max}")
     for opset in model.opset_import:
-        most = {"": limits.opset, "ai.onnx": limits.opset, "ai.onnx.ml": limits.ml_opset}
+        most = {
+            "": target.opset_max,
+            "ai.onnx": target.opset_max,
+            "ai.onnx.ml": target.ml_opset_max,
+        }
         if opset.version > most.get(opset.domain, opset.version):
             detail = f"{opset.domain or 'ai.onnx'} {opset.version} of at most {most[opset.domain]}"
             yield found("O502", place, detail)

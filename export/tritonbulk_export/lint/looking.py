@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tritonclient.grpc import model_config_pb2 as pb
 
@@ -17,9 +16,7 @@ from tritonbulk_export.lint.reading import Entry, read_entry, read_repository
 from tritonbulk_export.lint.rules import Finding, found
 from tritonbulk_export.lint.tensors import check_tensors
 from tritonbulk_export.lint.warmup import check_warm_up
-
-if TYPE_CHECKING:
-    from tritonbulk_export.lint.graph import Limits
+from tritonbulk_export.targets import RELEASES, Release, release
 
 
 def lint_repository(
@@ -27,7 +24,7 @@ def lint_repository(
     *,
     models: Sequence[str] = (),
     has_gpu: bool | None = None,
-    limits: Limits | None = None,
+    triton: str | None = None,
 ) -> tuple[Finding, ...]:
     """Return what is wrong in a repository, entry by entry; nothing is written or run.
 
@@ -35,16 +32,18 @@ def lint_repository(
         repository: the folder.
         models: names of the entries to report on; empty: all.
         has_gpu: whether the server has a GPU; None if that is not known.
-        limits: of the server's ONNX Runtime; None: of the newest known.
+        triton: release of the server, such as ``26.07``; None: the newest known.
 
     Raises:
+        OptionError: the release is unknown; no retry.
         InputError: it is no folder, or has no entry (or none of that name); no retry.
     """
+    target = newest() if triton is None else release(triton)
     entries = read_repository(Path(repository))
     findings: dict[str, list[Finding]] = {}
     servable: dict[str, Servable] = {}
     for entry in entries:
-        found_here, full = _lint(entry, has_gpu, limits)
+        found_here, full = _lint(entry, has_gpu, target)
         findings[entry.name] = found_here
         servable[entry.name] = Servable(full, entry.served(), not errors_of(found_here))
     for entry in _inner_first(entries):
@@ -58,7 +57,6 @@ def lint_entry(
     *,
     repository: Path | None = None,
     has_gpu: bool | None = None,
-    limits: Limits | None = None,
 ) -> tuple[Finding, ...]:
     """Return what is wrong with one entry, which need not stand in a repository yet.
 
@@ -66,18 +64,22 @@ def lint_entry(
         folder: of the entry; its name is that of the model.
         repository: where the models of an ensemble's steps are; None: steps are not looked up.
         has_gpu: see `lint_repository`.
-        limits: see `lint_repository`.
     """
-    entry = read_entry(folder)
-    findings, full = _lint(entry, has_gpu, limits)
+    entry, target = read_entry(folder), newest()
+    findings, full = _lint(entry, has_gpu, target)
     if repository is not None and full.platform == ENSEMBLE:
         models = {
-            other.name: Servable(_lint(other, has_gpu, limits)[1], other.served(), is_sound=True)
+            other.name: Servable(_lint(other, has_gpu, target)[1], other.served(), is_sound=True)
             for other in read_repository(repository)
         }
         models[entry.name] = Servable(full, entry.served(), is_sound=True)
         _lint_steps(entry, findings, models)
     return tuple(findings)
+
+
+def newest() -> Release:
+    """Return the newest release that is known."""
+    return RELEASES[max(RELEASES)]
 
 
 def errors_of(findings: Iterable[Finding]) -> list[Finding]:
@@ -86,7 +88,7 @@ def errors_of(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _lint(
-    entry: Entry, has_gpu: bool | None, limits: Limits | None
+    entry: Entry, has_gpu: bool | None, target: Release
 ) -> tuple[list[Finding], pb.ModelConfig]:
     """Return what is wrong with an entry by itself, and its configuration, filled in."""
     findings = list(check_folders(entry))
@@ -98,12 +100,12 @@ def _lint(
     findings += check_ensemble(config, place)
     full = config
     if backend == ONNXRUNTIME:
-        full = _lint_onnx(entry, findings, limits)
+        full = _lint_onnx(entry, findings, target)
     findings += check_warm_up(full, place, entry.folder)
     return findings, full
 
 
-def _lint_onnx(entry: Entry, findings: list[Finding], limits: Limits | None) -> pb.ModelConfig:
+def _lint_onnx(entry: Entry, findings: list[Finding], target: Release) -> pb.ModelConfig:
     """Add what is wrong with an entry's graphs; return its configuration, filled in."""
     if find_spec("onnx") is None:
         findings.append(found("O514", entry.name, "onnx"))
@@ -119,7 +121,7 @@ def _lint_onnx(entry: Entry, findings: list[Finding], limits: Limits | None) -> 
         if isinstance(model, str):
             findings.append(found("O501", place, model))
             continue
-        broken = list(graph.check_graph(model, path, place, limits or graph.Limits()))
+        broken = list(graph.check_graph(model, path, place, target))
         findings += broken
         if not any(each.code == "O508" for each in broken):
             signature = graph.signature_of(model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,9 @@ def read_entry(folder: Path) -> Entry:
     config, broken, has_config = pb.ModelConfig(), "", True
     path = folder / CONFIG_FILE
     try:
-        if path.stat().st_size > CONFIG_BYTES_MAX:
+        if not stat.S_ISREG(path.stat().st_mode):
+            broken = "it is no file"
+        elif path.stat().st_size > CONFIG_BYTES_MAX:
             broken = f"it is larger than {CONFIG_BYTES_MAX >> 20} MiB"
         else:
             text_format.Parse(path.read_bytes().decode("utf-8"), config)

@@ -17,8 +17,9 @@ from typing import Any
 from tritonbulk.contract import Contract
 from tritonbulk.errors import InputError, ModelError, OutputError
 from tritonbulk_export.config import Plans
+from tritonbulk_export.content import Content
 from tritonbulk_export.entry_files import GOLDEN_FILE
-from tritonbulk_export.publish import Content, Published
+from tritonbulk_export.publish import Published
 from tritonbulk_export.releasing import release
 from tritonbulk_export.serving import BatchSize, LoadTarget
 from tritonbulk_export.spec import DEFAULT_REPOSITORY
