@@ -1,8 +1,8 @@
 """Recorder: what happened in a run, kept in the same room however long it lasts. Pure.
 
 It is told each event with the time since the run began, in O(1). Time is cut into at most `BINS`
-bins, whose width doubles when they are used up; latencies are counted in eighths of an octave, so
-that percentiles are within 5 % of what they would be. All of it takes less than a megabyte.
+bins, whose width doubles when they are used up; latencies are counted in sixteenths of an octave,
+so that percentiles are within 5 % of what they would be. All of it takes less than a megabyte.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BIN_S = 0.25
 """Width of a bin at first."""
 
 LATENCY_LOW_S = 1e-4
-PER_OCTAVE = 8
+PER_OCTAVE = 16
 LATENCIES = 23 * PER_OCTAVE
 """Counters of latencies, from `LATENCY_LOW_S` to 14 minutes; the ends take what is beyond."""
 

@@ -14,6 +14,8 @@ from tritonbulk.report.scale import Axis
 
 PERCENTILES = ((0.5, "median"), (0.9, "90 %"), (0.99, "99 %"))
 ENDPOINTS_DRAWN = 20
+BAR_PLACES = 2
+"""Counters of latencies that make one bar."""
 MARKS_MAX = 3
 """Losses of endpoints that are pointed out in a chart; more would hide it."""
 
@@ -109,9 +111,9 @@ def latencies(record: Recorder) -> Markup:
     """Return how often requests took how long."""
     counts = record.latencies.counts
     bins = [
-        Bin(edge(place), edge(place + 1), counts[place])
-        for place in range(LATENCIES)
-        if counts[place]
+        Bin(edge(place), edge(place + BAR_PLACES), times)
+        for place in range(0, LATENCIES, BAR_PLACES)
+        if (times := sum(counts[place : place + BAR_PLACES]))
     ]
     quantiles = [(record.latencies.quantile(share), name) for share, name in PERCENTILES]
     return histogram(
