@@ -27,7 +27,7 @@ from tritonbulk_export.parity import gathered, stored
 from tritonbulk_export.proving import prove
 from tritonbulk_export.publish import check_name, publish
 from tritonbulk_export.releasing import release
-from tritonbulk_export.serving import BatchSize, check_batch_size
+from tritonbulk_export.serving import BatchSize, Serving, check_batch_size
 from tritonbulk_export.spec import Exported, SourceModel, Target
 from tritonbulk_export.storage import files_digest
 from tritonbulk_export.tuning import read_bench, run_bench
@@ -72,7 +72,7 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         tensors=gathered(proved.golden.to_batches()[0], proved.inputs),
         labels=proved.labels,
     )
-    now, notes = datetime.now(UTC), proved.notes
+    now, notes = datetime.now(UTC), (*proved.notes, *_queue_notes(serving))
     if target.stages is not None:
         content, stages = publish_stages(
             content, proved.answers, target.repository, now, target.staging,
@@ -100,6 +100,13 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         notes=notes,
         precision=proved.precision,
     )
+
+
+def _queue_notes(serving: Serving) -> tuple[str, ...]:
+    if not (serving.queue_policy or serving.priorities):
+        return ()
+    said = "queue policies and priorities make servers without the fix of core#509 stall"
+    return (f"{said} while full batches wait; see docs/export/configuration.md",)
 
 
 def _tuned(content: Content, target: Target) -> Content:

@@ -108,10 +108,10 @@ def check_batch_size(rows: int, row_bytes: int) -> None:
         raise OptionError(f"--max-batch-size {rows} is below 1; give at least 1 row")
     most = min(MAX_BATCH_SIZE_MAX, (2**31 - 1) // max(row_bytes, 1))
     if rows > most:
-        raise OptionError(
-            f"--max-batch-size {rows:,} is above {most:,}: a request of {row_bytes:,} bytes a row "
-            f"must stay below 2 GiB and {MAX_BATCH_SIZE_MAX:,} rows"
-        )
+        why = "as many rows as a request may have"
+        if most < MAX_BATCH_SIZE_MAX:
+            why = f"what 2 GiB, the most that a message holds, have of {row_bytes:,} bytes a row"
+        raise OptionError(f"--max-batch-size {rows:,} is above {most:,}, {why}")
 
 
 @dataclass(frozen=True, slots=True)

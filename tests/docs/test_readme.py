@@ -13,7 +13,10 @@ import pytest
 from tritonbulk.cli.main import command as tritonbulk
 
 PROJECT = Path(__file__).parents[2]
-DOCUMENTS = ["README.md", *sorted(str(p.relative_to(PROJECT)) for p in PROJECT.glob("docs/*.md"))]
+DOCUMENTS = [
+    "README.md",
+    *sorted(str(p.relative_to(PROJECT)) for p in PROJECT.glob("docs/**/*.md")),
+]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
