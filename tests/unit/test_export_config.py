@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from tritonbulk.bench.configuration import with_variant
+from tritonbulk.bench.setting import Variant
+from tritonbulk.cli.bench import command as bench_command
 from tritonbulk.contract import (
     CONTRACT_PARAMETER,
     Column,
@@ -16,7 +21,8 @@ from tritonbulk.contract import (
     datatype,
     row_bytes,
 )
-from tritonbulk.errors import InputError, OptionError
+from tritonbulk.errors import InputError, ModelError, OptionError
+from tritonbulk_export import tuning
 from tritonbulk_export.accelerators import GPU_KEYS
 from tritonbulk_export.config import (
     comments_of,
@@ -230,3 +236,52 @@ def test_what_is_no_bench_result_is_refused(tmp_path):
     for verdict in (None, {}, {**VERDICT, "instances": "two"}):
         with pytest.raises(InputError, match="no verdict"):
             read_bench(bench_file(path, verdict), Serving())
+
+
+def test_tuning_asks_bench_with_the_sample_and_takes_its_verdict(tmp_path, monkeypatch):
+    asked = []
+
+    def run(command, **options):
+        asked.append(command)
+        bench_file(Path(command[command.index("--out") + 1]), VERDICT)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(tuning.subprocess, "run", run)
+    tuned = tuning.run_bench(tmp_path / "r", "m", tmp_path / "rows.parquet", 20, Serving())
+    assert tuned.batch.rows == 512
+    (command,) = asked
+    words = ["bench", str(tmp_path / "rows.parquet"), "--model", "m", "--repository"]
+    assert command[3:8] == words
+    assert command[command.index("--budget") + 1] == "20s"
+
+
+def test_a_sweep_that_fails_or_hangs_says_so(tmp_path, monkeypatch):
+    def fail(command, **options):
+        return subprocess.CompletedProcess(command, 3, "", "tritonbulk: no server\n")
+
+    monkeypatch.setattr(tuning.subprocess, "run", fail)
+    with pytest.raises(ModelError, match="no server"):
+        tuning.run_bench(tmp_path, "m", tmp_path, 20, Serving())
+
+    def hang(command, timeout, **options):
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(tuning.subprocess, "run", hang)
+    with pytest.raises(ModelError, match="longer than its 20 s"):
+        tuning.run_bench(tmp_path, "m", tmp_path, 20, Serving())
+
+
+def test_the_command_line_of_tuning_is_one_that_bench_takes(tmp_path):
+    context = bench_command.make_context(
+        "bench", ["rows", "--model", "m", "--repository", "r", "--budget", "20s", "--out", "b"]
+    )
+    assert context.params["budget"]
+
+
+def test_bench_lowers_warm_up_with_the_batch_limit():
+    config = model_config(CONTRACT, 1, BatchSize(64)).config
+    config.model_warmup.add(name="golden_64", batch_size=64)
+    config.model_warmup.add(name="golden_1", batch_size=1)
+    base = Variant(max_batch_size=64)
+    edited = with_variant(config, replace(base, max_batch_size=16), base)
+    assert [sample.batch_size for sample in edited.model_warmup] == [16, 1]
