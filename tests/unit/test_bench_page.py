@@ -116,3 +116,12 @@ def test_what_was_checked_and_applied_is_told():
     page = sweep_page(sweep_of(trials), BEGAN, [], Applied(None, False, None, "<nothing> was won"))
     assert "as it was, because &lt;nothing&gt; was won" in page
     assert "perf_analyzer" not in page
+
+
+def test_batches_that_failed_are_no_measure_of_what_a_batch_takes():
+    good = [trial_of(Setting(rows, 1, BASE), number) for rows in (64, 256) for number in range(2)]
+    split = ServerSplit(4096, 0, 0, 0, 0, (Executed(4096, 9, 0.001),))
+    bad = replace(trial_of(Setting(4096, 1, BASE)), server=split, requests_failed=9)
+    page = sweep_page(sweep_of([*good, bad]), BEGAN)
+    assert "batches of 256 rows: " in page
+    assert "batches of 4,096 rows: " not in page

@@ -130,7 +130,7 @@ def throughput_by_rows(cells: Sequence[Cell], ceiling: float | None) -> Markup:
         points = tuple(
             Point(
                 cell.setting.batch_rows,
-                cell.rows_per_second.value,
+                cell.rows_per_second.value or None,  # all of its rows failed: no rate at all
                 cell.rows_per_second.low,
                 cell.rows_per_second.high,
             )
@@ -181,9 +181,12 @@ def _sizes(batches: Sequence[Executed]) -> list[tuple[str, int, int]]:
 
 
 def batch_cost(cells: Sequence[Cell], fit: Fit) -> Markup:
-    """Return what batches took by their size, beside the line through them."""
+    """Return what batches took by their size, beside the line through them.
+
+    Triton counts batches that fail as well, which take no time: cells that had any are left out.
+    """
     means: dict[int, tuple[int, float]] = {}
-    for cell in cells:
+    for cell in (each for each in cells if "failed" not in each.labels):
         for each in cell.server.executed if cell.server else ():
             times, sum_ms = means.get(each.rows, (0, 0.0))
             means[each.rows] = (times + each.count, sum_ms + each.count * each.infer_ms)
