@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -295,6 +296,16 @@ def test_staging_on_another_file_system_is_refused(tmp_path):
         pytest.skip("the temporary folder is on that file system")
     with pytest.raises(OutputError, match="not on the file system"):
         publish(content(), tmp_path / "r", NOW, staging=Path("/dev/shm"))
+
+
+def test_staging_on_another_mount_of_the_same_device_is_refused(tmp_path, monkeypatch):
+    def rename(self, target):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(OutputError, match=r"another mount.*--staging"):
+        publish(content(), tmp_path / "r", NOW, staging=tmp_path / "elsewhere")
+    assert not (tmp_path / "r" / "m").exists()
 
 
 def test_staging_elsewhere_on_the_file_system_works(tmp_path):
