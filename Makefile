@@ -1,6 +1,6 @@
 # `make demo` and `make test` start from nothing: they make .venv, install, run.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo lint test test-ci test-crash-full test-export-full bench-venv bench-peers bench-peers-quick clean
+.PHONY: help venv demo lint test test-ci test-crash-full test-hostile-full test-mlserver test-export-full bench-venv bench-peers bench-peers-quick clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,18 @@ test-export-full: venv ## export's hostile files, kills and lint's cross-check, 
 	TRITONBULK_TEST_FULL=1 .venv/bin/pytest -m 'ci or not ci' tests/export_corpus tests/property/test_export_hostile.py \
 	  tests/crash/test_publish_kills.py tests/crash/test_export_hostile.py \
 	  tests/live/test_lint_cross_check.py --timeout 3600
+
+test-hostile-full: venv ## hostile files and parsers in full numbers, an hour of fuzzing
+	@.venv/bin/python -c 'import atheris' 2>/dev/null || .venv/bin/python -m pip install --quiet \
+	  --disable-pip-version-check --require-hashes --no-deps --requirement requirements/fuzz.txt
+	TRITONBULK_TEST_FULL=1 .venv/bin/pytest -m 'ci or not ci' tests/hostile --timeout 10800
+
+# Its packages (500 MB) fit no list of ours, so they get an environment of their own.
+MLSERVER = $(or $(TRITONBULK_CACHE),$(HOME)/.cache/tritonbulk)/mlserver-1.7.1
+test-mlserver: venv ## score through a real MLServer, in an environment of its own
+	@test -x $(MLSERVER)/bin/mlserver || { .venv/bin/python -m venv $(MLSERVER) && $(MLSERVER)/bin/pip \
+	  install --quiet --disable-pip-version-check mlserver==1.7.1 mlserver-sklearn==1.7.1; }
+	.venv/bin/pytest -m 'ci or not ci' tests/live/test_mlserver.py
 
 bench-venv: venv
 	@.venv/bin/python -c 'import pandas' 2>/dev/null || .venv/bin/python -m pip install --quiet \

@@ -61,10 +61,12 @@ def none_scored(failure: Failure, rows: int) -> TritonbulkError:
         case Meaning.WRONG:
             return AnswerError(f"{failure.text}; nothing was written: mend the model")
         case Meaning.REJECTED:
-            return ModelError(
+            error = ModelError(
                 f"the model refuses every row sent so far ({failure}); check --input-map, the "
                 "data and the model"
             )
+            error.quotes_data = True
+            return error
     return FailureLimitError(
         f"no row could be scored: {rows} were sent by themselves, and all failed ({failure}); look "
         "at the server's log, the model and the data"
