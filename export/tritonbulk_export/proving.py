@@ -33,6 +33,7 @@ from tritonbulk_export.spec import (
     Target,
     Tensors,
 )
+from tritonbulk_export.survival import check_survival
 from tritonbulk_export.targets import release
 
 
@@ -150,6 +151,7 @@ class _Case:
             rows = self.sample.take(self._calibration()).combine_chunks()
             calibration = gathered(rows.to_batches()[0], self.source.inputs)
         change = converted(graph, target, calibration)
+        check_survival(change.tested)
         batch = self.batch_proof(change.tested)
         session = open_session(change.tested)
         parity = compare(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import pyarrow.parquet as pq
@@ -21,7 +24,7 @@ from tests.export_corpus.networks import (
 )
 from tritonbulk.contract import Contract
 from tritonbulk.errors import InputError, ModelError, OptionError, ParityError
-from tritonbulk_export import Tolerance, export_onnx, proving
+from tritonbulk_export import Tolerance, export_onnx, proving, survival
 from tritonbulk_export.limits import waivers
 from tritonbulk_export.precision import calibration_positions
 from tritonbulk_export.precision.dynamic import to_dynamic_int8
@@ -29,6 +32,7 @@ from tritonbulk_export.precision.half import BF16, FP16, to_half
 from tritonbulk_export.precision.static import to_static_int8
 from tritonbulk_export.proof import prove_batch
 from tritonbulk_export.runtime import open_session
+from tritonbulk_export.survival import check_survival
 
 
 def answers(model, rows=ROWS, name="probabilities"):
@@ -311,3 +315,49 @@ def test_a_second_export_of_the_same_changes_nothing(export, precision):
     assert model.producer_name == "tritonbulk"
     assert not model.metadata_props
     assert [port.type.tensor_type.shape.dim[0].dim_param for port in model.graph.input] == ["batch"]
+
+
+SURVIVES = """
+import sys, onnxruntime
+onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+"""
+
+
+@pytest.mark.parametrize("kept", [(), ("second",), ("Transpose",)])
+def test_products_behind_transposes_do_not_end_onnx_runtime(tmp_path, kept):
+    random = np.random.default_rng(2)
+    constants = [
+        constant("w", random.normal(size=(4, 4))),
+        constant("v", random.normal(size=(4, 64))),
+        constant("u", random.normal(size=(64, 4))),
+    ]
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], name="turn", perm=[1, 0, 2]),
+        helper.make_node("MatMul", ["t", "w"], ["a"], name="first"),
+        helper.make_node("MatMul", ["a", "v"], ["b"], name="second"),
+        helper.make_node("Relu", ["b"], ["c"], name="between"),
+        helper.make_node("MatMul", ["c", "u"], ["d"], name="third"),
+        helper.make_node("Add", ["d", "t"], ["e"], name="sum"),
+        helper.make_node("Transpose", ["e"], ["y"], name="back", perm=[1, 0, 2]),
+    ]
+    ends = [port(name, ["batch", 3, 4]) for name in "xy"]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    half, _ = to_half(model, FP16, keep=kept)
+    onnx.save(half, tmp_path / "half.onnx")
+    # In a process of its own: a fault would end this one.
+    done = subprocess.run(
+        [sys.executable, "-c", SURVIVES, tmp_path / "half.onnx"], capture_output=True, check=False
+    )
+    assert done.returncode == 0
+    x = random.normal(size=(5, 3, 4)).astype(np.float32)
+    exact = open_session(model).run({"x": x})["y"]
+    assert np.abs(open_session(half).run({"x": x})["y"] - exact).max() < 0.05 * np.abs(exact).max()
+
+
+def test_only_graphs_with_float16_are_loaded_in_another_process(monkeypatch):
+    monkeypatch.setattr(survival, "_LOADS", "import os; os.kill(os.getpid(), 11)")
+    check_survival(mlp())
+    half, _ = to_half(mlp(), FP16)
+    with pytest.raises(ModelError, match="ends by signal 11"):
+        check_survival(half)

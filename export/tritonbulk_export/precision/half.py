@@ -28,6 +28,7 @@ from tritonbulk_export.precision.ports import (
     opset_of,
     rename_captured,
 )
+from tritonbulk_export.precision.transposes import transpose_last
 
 HEAVY = frozenset({
     "MatMul", "Gemm", "Conv", "ConvTranspose", "LSTM", "GRU", "RNN", "Attention", "Einsum",
@@ -96,6 +97,7 @@ def to_half(
     graph = onnx.ModelProto()
     graph.CopyFrom(model)
     lift_constants(graph)
+    transpose_last(graph)
     plan = _plan(graph, kind, keep)
     made = [graph.graph.node[index] for index in plan.half]
     if not any(_is_heavy(node, graph) for node in made):

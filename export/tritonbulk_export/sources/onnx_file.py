@@ -19,6 +19,7 @@ from tritonbulk_export.graph import read_model, renamed, repair, without_zipmap
 from tritonbulk_export.names import plain_names, renaming_notes
 from tritonbulk_export.runtime import Port, Session, open_session
 from tritonbulk_export.spec import Answers, SourceModel, Tensors
+from tritonbulk_export.survival import check_survival
 
 
 def load_onnx(
@@ -40,6 +41,7 @@ def load_onnx(
     names = plain_names(model.graph)
     model = renamed(model, names)
     mended = repair(model).graph
+    check_survival(mended)
     reference = _Reference(_as_it_is(model, mended))
     ports = open_session(mended).inputs
     # A column may still be named like the tensor was before it got a plain name.
