@@ -133,6 +133,6 @@ def test_a_model_that_varies_with_its_batch_varies_no_more_when_killed(
 
 def test_parts_that_differ_from_run_to_run_are_found(job, forks, clean, folder, tally):
     run = forks.start(job.words(folder / "out"), folder, bug="parts tell the time")
-    run.wait()
+    assert run.wait() == 0, run.said
     assert jobs.digests(folder / "out") != clean
     tally("P2: seeded bug found: parts tell the time")

@@ -13,6 +13,9 @@ pytestmark = [pytest.mark.live, pytest.mark.ci, pytest.mark.timeout(1800)]
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 GRACES_S = ("0.01", "5")
+LATEST = 1.2
+"""The last moments are after the end: a run that has just ended hears signals as well."""
+
 STOP_S_MAX = 10.0
 """A stop takes no longer, the grace included."""
 
@@ -24,7 +27,7 @@ def stop(slow, forks, folder, dice, clean_s, bug=""):
     run = forks.start(words, folder, bug=bug, stop_at=folder / "out")
     assert run.until_stopped()
     run.send(signal.SIGCONT)
-    time.sleep(dice.uniform(0, clean_s))
+    time.sleep(dice.uniform(0, clean_s * LATEST))
     run.send(number)
     began = time.monotonic()
     code = run.wait()
