@@ -37,12 +37,18 @@ State = dict[str, bytes | None]
 
 
 @contextmanager
-def mounted(folder: Path, begin: State) -> Iterator[tuple[Path, Path]]:
-    """Mount one below ``folder``; give its path, and the file of states for afterwards."""
+def mounted(
+    folder: Path, begin: State, failure: tuple[str, int, int] | None = None
+) -> Iterator[tuple[Path, Path]]:
+    """Mount one below ``folder``; give its path, and the file of states for afterwards.
+
+    ``failure`` is an operation, which one of them fails, and with what errno.
+    """
     path, states = folder / "forgetful", folder / "states.jsonl"
     path.mkdir()
     write_states(states, [begin])
-    process = subprocess.Popen([sys.executable, "-m", "tests.crash.forgetful_disk", path, states])
+    words = [sys.executable, "-m", "tests.crash.forgetful_disk", str(path), str(states)]
+    process = subprocess.Popen([*words, *map(str, failure or ())])
     try:
         deadline = time.monotonic() + MOUNT_S
         while not path.is_mount():

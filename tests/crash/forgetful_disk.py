@@ -1,6 +1,8 @@
 """The file system that forgets, as the process that serves it through FUSE.
 
-    python -m tests.crash.forgetful_disk MOUNT_POINT STATES     until it is unmounted
+    python -m tests.crash.forgetful_disk MOUNT_POINT STATES [OPERATION NUMBER ERRNO]
+
+It serves until it is unmounted. The NUMBER-th OPERATION from the beginning fails.
 
 The last line of STATES is what there is in the beginning; in the end the file holds that line and
 one for each state that a crash could have left since then, in order. See `tests.crash.forgetful`.
@@ -166,10 +168,26 @@ class Forgetful(mfusepy.Operations):
         return {"f_bsize": 4096, "f_blocks": 2**20, "f_bavail": 2**20, "f_bfree": 2**20}
 
 
+def let_fail(files: Forgetful, operation: str, number: int, error: int) -> None:
+    """Make the ``number``-th of an operation fail."""
+    carry_out, done = getattr(files, operation), 0
+
+    def perhaps(*given: Any) -> Any:
+        nonlocal done
+        done += 1
+        if done == number:
+            raise mfusepy.FuseOSError(error)
+        return carry_out(*given)
+
+    setattr(files, operation, perhaps)
+
+
 def main() -> None:
     """Serve until unmounted, then write the states."""
     states = Path(sys.argv[2])
     files = Forgetful(read_states(states)[-1])
+    if sys.argv[3:]:
+        let_fail(files, sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
     mfusepy.FUSE(files, sys.argv[1], foreground=True, nothreads=True)
     write_states(states, files.states)
 

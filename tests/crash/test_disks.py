@@ -1,13 +1,17 @@
 """Disks that fail: a sentence and exit code 3, no half a part, and the next run goes on."""
 
+import errno
 import os
 import random
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
-from tests.crash import jobs, strace
+from tests.crash import forgetful, jobs, program, strace
+from tritonbulk.errors import SinkError
+from tritonbulk.options import ScoreOptions
 
 pytestmark = [pytest.mark.live, pytest.mark.ci, pytest.mark.timeout(1800)]
 
@@ -58,6 +62,68 @@ def test_calls_that_fail(job, forks, clean, calls, folder, tally, cases):
     # Where links are refused, files are renamed; a folder that another thread makes is not missed.
     assert codes.count(3) >= wanted // 2, "the faults hit nothing"
     tally("P9: of which ended the run", codes.count(3))
+
+
+FAILURES = {
+    "write": (errno.EIO, errno.ENOSPC, errno.EDQUOT),
+    "create": (errno.EIO, errno.ENOSPC, errno.EACCES, errno.EROFS),
+    "open": (errno.EIO, errno.EMFILE),
+    "unlink": (errno.EIO, errno.EACCES),
+    "link": (errno.EIO, errno.ENOSPC, errno.EMLINK),
+    "fsync": (errno.EIO, errno.ENOSPC),
+    "fsyncdir": (errno.EIO,),
+    "mkdir": (errno.EIO, errno.ENOSPC),
+    "read": (errno.EIO,),
+}
+LAST = {"mkdir": 3, "read": 20}
+"""The last call that is made to fail; of the others one of the first `LATER` is."""
+
+LATER = 12
+
+
+def what_ended(work, *given):
+    """Return the sentence that a piece of work ended with, "" if it came to its end."""
+    try:
+        work(*given)
+    except SinkError as error:
+        return str(error)
+    return ""
+
+
+def check_visible(out):
+    try:
+        assert not out.exists() or not jobs.faults(out)
+    except OSError as error:
+        raise SinkError(str(error)) from error
+
+
+def test_files_of_the_output_whose_calls_fail(folder, tally, cases):
+    """A disk of ours fails at one operation on the output's own files, at no other."""
+    if why := forgetful.missing():
+        pytest.skip(f"a disk whose calls fail: {why}")
+    rows = jobs.write_rows(folder / "rows.parquet", 240)
+    asked = {"input_map": {"x": ("a",)}, "segment_rows": 40, "batch_rows": 16}
+    clean = ScoreOptions(inputs=(str(rows),), model="m", out=folder / "clean", **asked)
+    program.run(clean)
+    expected, dice, ended = jobs.digests(folder / "clean"), random.Random(11), 0
+    for _ in range(cases(30, 300)):
+        operation = dice.choice(list(FAILURES))
+        number = dice.randint(1, LAST.get(operation, LATER))
+        failure = (operation, number, dice.choice(FAILURES[operation]))
+        with forgetful.mounted(folder, {}, failure) as (disk, _):
+            options = replace(clean, out=disk / "out")
+            if said := what_ended(program.run, options):
+                assert "then run again" in said, failure
+                ended += 1
+            # The failure may be still to come, and hit whoever looks, or the next run.
+            what_ended(check_visible, disk / "out")
+            what_ended(program.run, options)
+            program.run(options)
+            check_visible(disk / "out")
+            assert jobs.digests(disk / "out") == expected, failure
+        tally("P9: a call to a file of the output fails")
+    assert ended >= cases(30, 300) // 4, "the faults hit nothing"
+    tally("P9: of these, ended the run", ended)
 
 
 @pytest.fixture
