@@ -120,6 +120,8 @@ class Forks:
         self._process.stdin.flush()
         while "pid" not in (answer := self._read()):
             pass
+        # Numbers of processes are used again.
+        self._ended.pop(answer["pid"], None)
         return Fork(self, answer["pid"], log)
 
     def _wait(self, pid: int, timeout_s: float) -> int:
