@@ -48,6 +48,17 @@ test-mlserver: venv ## score through a real MLServer, in an environment of its o
 	  install --quiet --disable-pip-version-check mlserver==1.7.1 mlserver-sklearn==1.7.1; }
 	.venv/bin/pytest -m 'ci or not ci' tests/live/test_mlserver.py
 
+.PHONY: frameworks-venv test-export-frameworks examples-export
+
+frameworks-venv:
+	@requirements/frameworks.sh
+
+test-export-frameworks: frameworks-venv ## exports of PyTorch, Keras, JAX, transformers, CatBoost (3 GB)
+	.venv-export/bin/python -m pytest tests/frameworks tests/unit/test_export_xgboost.py
+
+examples-export: frameworks-venv ## export and serve every framework's example, print one table
+	@.venv-export/bin/python -m examples.frameworks.table
+
 bench-venv: venv
 	@.venv/bin/python -c 'import pandas' 2>/dev/null || .venv/bin/python -m pip install --quiet \
 	  --disable-pip-version-check --require-hashes --no-deps --requirement requirements/bench.txt
@@ -59,4 +70,4 @@ bench-peers-quick: bench-venv ## the same, a subset in under 5 minutes
 	@.venv/bin/python -m benchmarks.peers --quick
 
 clean: ## remove what was made here, the embedded server's cached environment left alone
-	rm -rf .venv data scored bench.html bench.json bench.trials.jsonl bench-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-export data scored bench.html bench.json bench.trials.jsonl bench-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -189,16 +189,14 @@ def _tried(call: Callable[..., Any], example: Tensors) -> list[str]:
 
 
 def _graph(call: Callable[..., Any], inputs: Sequence[InputTensor]) -> onnx.ModelProto:
+    # One scope, so that the batch of one input is that of all others.
+    scope = jax.export.SymbolicScope()
     shapes = [
         jax.ShapeDtypeStruct(
-            jax.export.symbolic_shape(
-                ", ".join(["B", *(f"d{axis}" if size == -1 else str(size)
-                                  for axis, size in enumerate(tensor.shape, 1))])
-            ),
-            tensor.datatype.numpy,
+            jax.export.symbolic_shape(", ".join(_sizes(tensor)), scope=scope), tensor.datatype.numpy
         )
         for tensor in inputs
-    ]  # fmt: skip
+    ]
     before = logging.root.manager.disable
     try:
         logging.disable(logging.WARNING)
@@ -214,3 +212,9 @@ def _graph(call: Callable[..., Any], inputs: Sequence[InputTensor]) -> onnx.Mode
         logging.disable(before)
     assert isinstance(graph, onnx.ModelProto)
     return graph
+
+
+def _sizes(tensor: InputTensor) -> list[str]:
+    """Return a tensor's dimensions as JAX writes them: names for those that stay open."""
+    rest = (f"d{axis}" if size == -1 else str(size) for axis, size in enumerate(tensor.shape, 1))
+    return ["B", *rest]

@@ -25,6 +25,7 @@ _TREE = "sklearn.tree._tree.Tree"
 _HISTOGRAM_TREE = "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"
 _HARMLESS = frozenset(
     {
+        "numpy.dtype",
         "sklearn.utils._bunch.Bunch",
         "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
         "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
