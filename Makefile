@@ -1,6 +1,6 @@
 # `make demo` and `make test` start from nothing: they make .venv, install, run.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo lint test test-ci test-crash-full test-hostile-full test-mlserver test-export-full bench-venv bench-peers bench-peers-quick clean
+.PHONY: help venv demo lint test test-ci test-crash-full test-faults-full soak test-hostile-full test-mlserver test-export-full bench-venv bench-peers bench-peers-quick clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -58,6 +58,13 @@ test-export-frameworks: frameworks-venv ## exports of PyTorch, Keras, JAX, trans
 
 examples-export: frameworks-venv ## export and serve every framework's example, print one table
 	@.venv-export/bin/python -m examples.frameworks.table
+
+test-faults-full: venv ## poison, outages and wrong answers in full numbers (about 1 hour)
+	TRITONBULK_TEST_FULL=1 .venv/bin/pytest -m 'ci or not ci' tests/faults tests/property/test_dispatch.py \
+	  tests/property/test_window.py tests/unit/test_policy.py --timeout 7200
+
+soak: venv ## ten minutes of kills, poison rows and three endpoints; every row accounted for
+	.venv/bin/python -m tests.faults.soak
 
 bench-venv: venv
 	@.venv/bin/python -c 'import pandas' 2>/dev/null || .venv/bin/python -m pip install --quiet \

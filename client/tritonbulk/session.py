@@ -19,14 +19,12 @@ from tritonbulk.errors import (
     InputError,
     ModelError,
     OutageError,
-    ServerGoneError,
     UsageError,
 )
 from tritonbulk.fleet import Healer
 from tritonbulk.options import DEFAULT_REPOSITORY, ScoreOptions
 from tritonbulk.risks import risks
 from tritonbulk.transport import (
-    AttemptFailedError,
     Endpoint,
     ServedModel,
     SharedMemoryAccess,
@@ -42,9 +40,6 @@ READY_GRACE_S = 5.0
 
 RESOLVE_PAUSE_S = 0.5
 """Pause before names that cannot be resolved are tried again."""
-
-RELOAD_TIMEOUT_S = 120.0
-"""How long the embedded server may take to load a model again."""
 
 CONFIRM_PAUSE_S = 0.5
 """Pause before servers that do not answer are asked again what they serve."""
@@ -130,41 +125,28 @@ async def serve(options: ScoreOptions, say: Callable[[str], None]) -> AsyncItera
             server.shared_memory_prefix, server.admin_headers, is_abandoned=lambda _: False
         )
         embedded = Embedded(server.pid, server.metrics, server.admin_headers)
-        heal = partial(_heal_embedded, server, options.model, say)
+        heal = partial(_heal_embedded, server, say)
         yield Servers((server.grpc,), PLAIN, server.check, access, embedded, heal)
 
 
 async def _heal_embedded(
     server: EmbeddedTriton,
-    model: str,
     say: Callable[[str], None],
-    endpoint: Endpoint,
+    _: Endpoint,
     is_sick: bool,
 ) -> None:
-    """Mend the embedded server if it, or a process of it, died; see `Care.heal`.
+    """Start the embedded server again if it, or a process of it, died; see `Care.heal`.
 
-    The model is loaded again, which takes half as long as a new start, or else it is started again.
+    To load the model again is not enough: tritonserver 2.51 does so once, and from then on takes
+    a model whose files have not changed for loaded, dead process or not.
 
     Raises:
         StartError: it does not start any more.
     """
-    if not server.has_ended:
-        try:
-            await asyncio.to_thread(server.check)
-        except ServerGoneError:
-            is_sick = True
-        if not is_sick:
-            return
-        say(f"a process that runs {model} died; loading the model again")
-        question = service_pb2.RepositoryModelLoadRequest(model_name=model)
-        with contextlib.suppress(AttemptFailedError):
-            await endpoint.ask(
-                "RepositoryModelLoad", question, server.admin_headers, RELOAD_TIMEOUT_S
-            )
-            await asyncio.to_thread(server.check)
-            return
-    say("the embedded Triton server died; starting it again")
-    await asyncio.to_thread(server.restart)
+    if is_sick or server.has_ended:
+        what = "server" if server.has_ended else "server's process that runs the model"
+        say(f"the embedded {what} died; starting it again")
+        await asyncio.to_thread(server.restart)
 
 
 @contextlib.contextmanager

@@ -15,15 +15,16 @@ import numpy as np
 import triton_python_backend_utils as pb
 
 REFUSALS = {
-    -2: pb.TritonError.INVALID_ARG, -3: pb.TritonError.UNSUPPORTED, -4: pb.TritonError.UNAVAILABLE,
-    -5: pb.TritonError.NOT_FOUND, -6: pb.TritonError.CANCELLED, -7: pb.TritonError.ALREADY_EXISTS,
+    -2: "INVALID_ARG", -3: "UNSUPPORTED", -4: "UNAVAILABLE", -5: "NOT_FOUND", -6: "CANCELLED",
+    -7: "ALREADY_EXISTS",
 }
 
 def answer(x):
     y = 2 * x
     for word, code in REFUSALS.items():
         if (x == word).any():
-            return pb.InferenceResponse([], error=pb.TritonError("row refused", code))
+            error = pb.TritonError("row refused", getattr(pb.TritonError, code))
+            return pb.InferenceResponse([], error=error)
     if (x == -8).any():
         y = y[:-1]
     if (x == -9).any():
@@ -61,7 +62,6 @@ instance_group {{ count: 1 kind: KIND_CPU }}
 dynamic_batching {{ {batching} }}
 """
 QUEUE = "default_queue_policy {{ max_queue_size: {} }}"
-BATCH_ROWS = 16
 
 
 def write_echo(entry, write_python, batching="", pause_s=0.0):
