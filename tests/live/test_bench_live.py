@@ -38,9 +38,10 @@ def bench(rows: Path, out: Path, *given: object) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.ci
 def test_a_budget_finds_what_to_deploy(rows, tmp_path):
     out = tmp_path / "bench.json"
-    given = ("--budget", "40s", "--batch-rows", "256,900", "--in-flight", "4", "--instances", "2",
+    given = ("--budget", "30s", "--batch-rows", "256,900", "--in-flight", "4", "--instances", "2",
              "--queue-delay", "0", "--json")  # fmt: skip
     done = subprocess.run(bench(rows, out, *given), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,7 @@ from tritonbulk.server.embedded import EmbeddedTriton
 from tritonbulk.server.flags import ADMIN_HEADER
 from tritonbulk.transport import Endpoint
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.ci]
 
 REPOSITORY = Path(__file__).parents[2] / "examples" / "accelerator" / "model_repository"
 COMMAND = [sys.executable, "-m", "tritonbulk.cli.main"]
@@ -115,6 +115,23 @@ def test_a_killed_sweep_is_undone_by_restore(server, rows, variables, tmp_path):
     assert served(server) == before
     done = subprocess.run(undo, capture_output=True, text=True, env=variables, check=False)
     assert done.stdout == "no server was left varied\n"
+
+
+def test_an_interrupted_sweep_puts_the_server_back_itself(server, rows, variables, tmp_path):
+    before = served(server)
+    command = bench(rows, tmp_path / "b.json", *given_server(server), *GRID, "--instances", "2,3")
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=variables, text=True) as interrupted:
+        give_up_s = time.monotonic() + 120
+        while served(server) == before:
+            assert interrupted.poll() is None
+            assert time.monotonic() < give_up_s
+            time.sleep(0.1)
+        interrupted.send_signal(signal.SIGINT)
+        _, said = interrupted.communicate(timeout=60)
+    assert interrupted.returncode == 130, said
+    assert "Traceback" not in said
+    assert served(server) == before
+    assert list((tmp_path / "state").rglob("*.json")) == []
 
 
 def test_a_variant_that_the_server_refuses_does_not_end_a_sweep(server, rows, variables, tmp_path):

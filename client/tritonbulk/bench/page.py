@@ -71,7 +71,7 @@ def sweep_page(
         _advice(found.advice) if found else None,
         _applied(applied) if applied else None,
         _throughput(cells, sweep),
-        _curves(cells, sweep),
+        *_curves(cells, sweep),
         _server(cells, sweep),
         _checked(checked) if checked else None,
         _trust(sweep),
@@ -220,18 +220,21 @@ def _throughput(cells: Sequence[Cell], sweep: Sweep) -> Markup:
     )
 
 
-def _curves(cells: Sequence[Cell], sweep: Sweep) -> Markup:
-    variants = _variants(cells, sweep)
-    shown = [cell for cell in cells if variants and cell.setting.variant == variants[0]]
-    lead = f"{_title(variants[0], sweep)}." if variants else None
-    return section(
-        "Throughput and latency",
-        charts(
+def _curves(cells: Sequence[Cell], sweep: Sweep) -> list[Markup]:
+    """Return the curves of the recommended server, and of the configured one if that is another."""
+    variants = [v for v in _variants(cells, sweep)[:2] if v == sweep.space.base]
+    if sweep.verdict is not None:
+        variants = list(dict.fromkeys([sweep.verdict.setting.variant, *variants]))
+    found = []
+    for variant in variants:
+        shown = [cell for cell in cells if cell.setting.variant == variant]
+        curves = charts(
             draw.throughput_and_latency(shown, sweep.verdict, sweep.ceiling),
             draw.throughput_by_rows(shown, sweep.ceiling),
-        ),
-        lead=lead,
-    )
+        )
+        title = "Throughput and latency"
+        found.append(section(title, curves, lead=f"{_title(variant, sweep)}."))
+    return found
 
 
 def _server(cells: Sequence[Cell], sweep: Sweep) -> Markup | None:

@@ -183,10 +183,13 @@ def _sizes(batches: Sequence[Executed]) -> list[tuple[str, int, int]]:
 def batch_cost(cells: Sequence[Cell], fit: Fit) -> Markup:
     """Return what batches took by their size, beside the line through them.
 
-    Triton counts batches that fail as well, which take no time: cells that had any are left out.
+    Triton counts batches that fail as well, which take no time: cells that had any are left out. So
+    are those with more instances than need be, which make each other's batches longer.
     """
+    sound = [cell for cell in cells if "failed" not in cell.labels]
+    fewest = min((cell.setting.variant.instances for cell in sound), default=0)
     means: dict[int, tuple[int, float]] = {}
-    for cell in (each for each in cells if "failed" not in each.labels):
+    for cell in (each for each in sound if each.setting.variant.instances == fewest):
         for each in cell.server.executed if cell.server else ():
             times, sum_ms = means.get(each.rows, (0, 0.0))
             means[each.rows] = (times + each.count, sum_ms + each.count * each.infer_ms)
@@ -205,8 +208,8 @@ def batch_cost(cells: Sequence[Cell], fit: Fit) -> Markup:
         ],
         Axis("rows of the batch", show=count),
         Axis("compute", show=seconds),
-        note=f"{fit.a_ms:.3g} ms + {fit.b_ms_per_row * 1e3:.3g} µs a row, R² {fit.r2:.4f}; all "
-        "instances together",
+        note=f"{fit.a_ms:.3g} ms + {fit.b_ms_per_row * 1e3:.3g} µs a row, R² {fit.r2:.4f}; with "
+        "the fewest instances",
     )
 
 
