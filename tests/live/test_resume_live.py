@@ -154,3 +154,42 @@ def test_a_finished_job_needs_no_server(rows, repository, tmp_path):
     fresh = run(*words, "--fresh")
     assert fresh.returncode == 2
     assert "nothing was deleted" in fresh.stderr
+
+
+def narrow_or_wide(path, begin, text):
+    values = np.arange(4 * begin, 4 * begin + 4 * 600, dtype=np.float32).reshape(-1, 4)
+    columns = {name: values[:, index] for index, name in enumerate("abcd")}
+    table = pa.table({"id": np.arange(begin, begin + 600), "t": [text] * 600, **columns})
+    pq.write_table(table, path)
+
+
+def test_one_run_finishes_an_increment_and_goes_on_with_files_that_came_since(triton, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    narrow_or_wide(folder / "a.parquet", 0, "x")
+    words = [
+        *TRITONBULK, "score", str(folder), "--model", "wide", "--endpoint", triton.grpc,
+        "--out", str(out), "--input-map", "x=a,b,c,d", "--only-new", "--json",
+    ]  # fmt: skip
+
+    def score_new():
+        done = run(*words)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout.splitlines()[-1])
+
+    assert score_new()["rows_scored"] == 600
+    (out / "_tritonbulk" / "manifest.json").unlink()
+    # Its rows are so wide that by themselves they would make smaller segments.
+    narrow_or_wide(folder / "b.parquet", 600, "x" * 100_000)
+    result = score_new()
+    assert (result["rows_scored"], result["segments"]) == (600, 1)
+    assert ds.dataset(out).to_table(["id"])["id"].to_pylist() == list(range(1200))
+    assert (out / "_tritonbulk" / "manifest-0001.json").exists()
+    assert score_new()["rows_scored"] == 0
+
+
+def test_a_run_without_status_columns_stops_at_a_failed_row(rows, triton, tmp_path):
+    out = tmp_path / "out"
+    result = score(rows, triton, out, "--no-status")
+    assert result["job_rows"] == ROWS
+    assert ds.dataset(out).to_table().column_names == ["id", "a", "b", "c", "d", "y"]
