@@ -14,7 +14,7 @@ from tritonbulk.bottleneck import Bottleneck, find_bottleneck
 from tritonbulk.clocks import Stopwatch
 from tritonbulk.dispatch import Limits, YieldingWindow
 from tritonbulk.driver import drive
-from tritonbulk.errors import FailureLimitError, StoppedError
+from tritonbulk.errors import FailureLimitError, SinkError, StoppedError
 from tritonbulk.events import RunEvent
 from tritonbulk.fleet import Fleet
 from tritonbulk.job.commit import OpenJob
@@ -30,6 +30,7 @@ from tritonbulk.pipeline import Driven, Pipeline
 from tritonbulk.plan import Plan
 from tritonbulk.polite import check_priority
 from tritonbulk.queue_watch import QueueWatch, check_told
+from tritonbulk.rejects import write_rejects
 from tritonbulk.result import ScoreResult, standing_result
 from tritonbulk.server_statistics import total_seconds
 from tritonbulk.session import Servers, confirmation, read_statistics
@@ -115,6 +116,13 @@ class Run:
                 has_status=self.options.status_columns,
             )
         manifest, _ = await asyncio.to_thread(self.job.finish)
+        if manifest.rows_failed:
+            try:
+                await asyncio.to_thread(
+                    write_rejects, self.job.store, manifest, self.job.increment, len(self.plan.keep)
+                )
+            except SinkError as error:
+                self.observer.say(f"the job is finished, but its rejects are not listed: {error}")
         return self._result(driven, transport, manifest, before, bottleneck)
 
     async def _drive(self, segment_rows: int) -> tuple[Driven, str]:

@@ -17,6 +17,7 @@ from tritonbulk.transport import Endpoint
 
 pytestmark = [pytest.mark.live, pytest.mark.ci]
 
+FULL = bool(os.environ.get("TRITONBULK_TEST_FULL"))
 ROWS = 16_000
 BACK_S_MAX = 2.0
 _BUSY_BACK_S_MAX = 15.0  # on a machine with more to do than it can
@@ -70,10 +71,10 @@ class Run:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("times", [1, 2, 97] if FULL else [1, 2])
 def test_a_server_that_ends_and_starts_again(three_servers, tmp_path, number, times, capsys):
     server = three_servers[0]
-    run = Run(tmp_path, server.grpc)
+    run = Run(tmp_path, server.grpc, rows=max(ROWS, 3200 * times))
 
     async def nemesis():
         for _ in range(times):
@@ -115,7 +116,8 @@ def test_a_server_that_stands_still(three_servers, tmp_path, stopped_s):
 
 @pytest.mark.parametrize("places", [1, 2, 4, 8])
 def test_a_short_queue_is_no_storm(echo_server, tmp_path, places, capsys):
-    run = Run(tmp_path, echo_server.grpc, model=f"queue{places}", rows=ROWS // 2)
+    rows = 10**6 if FULL and places == 4 else ROWS // 2
+    run = Run(tmp_path, echo_server.grpc, model=f"queue{places}", rows=rows)
 
     async def nothing():
         pass

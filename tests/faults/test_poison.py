@@ -8,6 +8,7 @@ import threading
 
 import grpc
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
@@ -153,6 +154,22 @@ def test_a_row_that_never_ends_is_found(echo_server, tmp_path):
     found = check_output(tmp_path / "out", 32, {9: -15})
     assert result.rows_failed == 1
     assert found["_tritonbulk_error"][9].startswith("there was no answer in time")
+
+
+def test_rejects_are_listed_by_themselves(echo_server, tmp_path):
+    path = write_rows(tmp_path / "rows.parquet", 200, {3: -1, 150: -2})
+    for out in ("a", "b"):
+        score(path, tmp_path / out, echo_server.grpc, segment_rows=64)
+    first, second = (tmp_path / out / "_tritonbulk" / "rejects.parquet" for out in ("a", "b"))
+    assert first.read_bytes() == second.read_bytes()
+    rows = pq.read_table(first).to_pylist()
+    assert [(each["_tritonbulk_row"], each["id"], each["x"]) for each in rows] == [
+        (3, 3, -1.0),
+        (150, 150, -2.0),
+    ]
+    assert [each["_tritonbulk_status"] for each in rows] == [13, 3]
+    assert "poison" in rows[0]["_tritonbulk_error"]
+    assert rows[0]["_tritonbulk_input"].endswith("rows.parquet")
 
 
 def test_limits_stop_a_run_and_say_so(echo_server, tmp_path):
