@@ -195,6 +195,7 @@ FILES = [
     file("pickle", "no ONNX model", lambda: b"\x80\x04\x95\x1a\x00\x00\x00cos\nsystem\n."),
     file("deep", "no ONNX model", deep),
     file("noise", "no ONNX model", lambda: np.random.default_rng(1).bytes(4096)),
+    file("text-not-utf-8", "a text in it is not UTF-8", lambda: good().replace(b"Add", b"A\xffd")),
     file("too-few-bytes", r"has 8 bytes of data instead of 16", lambda: raw_weight([4], BYTES[:8])),
     file("too-many-bytes", r"has 16 bytes of data instead of 8", lambda: raw_weight([2], BYTES)),
     file("negative-size", "the file is broken", lambda: raw_weight([-4], BYTES)),
