@@ -24,7 +24,7 @@ test-ci: venv ## the long tests that belong to every change
 	@requirements/system.sh
 	.venv/bin/pytest -m ci
 
-test-crash-full: venv ## kills, faults and crashes in full numbers (about 2 hours)
+test-crash-full: venv ## kills, faults and crashes in full numbers (about 90 minutes)
 	@requirements/system.sh
 	TRITONBULK_TEST_FULL=1 TRITONBULK_TEST_SEEDS=200000 TRITONBULK_TEST_FILE_MB=2100 \
 	  .venv/bin/pytest -m 'ci or not ci' tests/crash tests/unit/test_job_simulation.py \
