@@ -353,6 +353,10 @@ def _check_endpoint(endpoint: str) -> None:
     found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s/:]+):(\d{1,5})", endpoint)
     if found and 0 < int(found[2]) < 65_536:
         return
+    if endpoint.startswith("dns:") and not re.search(r":\d{1,5}$", endpoint[4:]):
+        raise OptionError(
+            f"--endpoint {endpoint!r} names no port; give for example dns:///triton.models:8001"
+        )
     if re.match(r"(dns|ipv4|ipv6|unix):", endpoint):
         return
     raise OptionError(

@@ -120,13 +120,14 @@ class Mutator(grpc.GenericRpcHandler):
         return answer.SerializeToString()
 
 
-async def run_all(address, path, folder):
+async def run_all(server, path, folder):
     outcomes = {"right": 0, "refused": 0}
-    upstream = grpc.aio.insecure_channel(address)
+    upstream = grpc.aio.insecure_channel(server)
     proxy = grpc.aio.server()
     mutator = Mutator(upstream)
     proxy.add_generic_rpc_handlers((mutator,))
-    port = proxy.add_insecure_port("127.0.0.1:0")
+    address = f"unix:{folder}/s"
+    assert proxy.add_insecure_port(address)
     await proxy.start()
     for number, (mutation, rate, seed) in enumerate(CASES):
         mutator.mutation, mutator.rate = mutation, rate
@@ -136,7 +137,7 @@ async def run_all(address, path, folder):
             inputs=(str(path),),
             model="echo",
             out=out,
-            endpoints=(f"127.0.0.1:{port}",),
+            endpoints=(address,),
             input_map={"x": ("x",)},
             segment_rows=64,
             max_outage_s=20.0,
