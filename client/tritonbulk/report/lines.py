@@ -161,7 +161,7 @@ def _draw_series(series: Series, key: Key, drawn: Plane) -> Markup:
     for run in _runs(series.points):
         places = [(drawn.x.at(p.x), drawn.y.at(p.y or 0.0)) for p in run]
         if not series.is_dotted:
-            parts += _draw_line(series, key, places, drawn)
+            parts += _draw_path(series, key, places, drawn)
         parts += _draw_intervals(series, key, run, drawn)
         is_marked = series.is_dotted or len(series.points) <= MARKED_MAX or len(run) == 1
         for point, (px, py) in zip(run, places, strict=True):
@@ -171,7 +171,7 @@ def _draw_series(series: Series, key: Key, drawn: Plane) -> Markup:
     return group(parts)
 
 
-def _draw_line(
+def _draw_path(
     series: Series, key: Key, places: Sequence[tuple[float, float]], drawn: Plane
 ) -> Iterator[Markup]:
     path = _path(places, is_step=series.is_step)
