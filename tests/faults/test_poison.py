@@ -172,6 +172,13 @@ def test_rejects_are_listed_by_themselves(echo_server, tmp_path):
     assert rows[0]["_tritonbulk_input"].endswith("rows.parquet")
 
 
+def test_a_name_stands_for_its_servers(echo_server, tmp_path):
+    path = write_rows(tmp_path / "rows.parquet", ROWS)
+    name = f"dns:///localhost:{echo_server.grpc.rpartition(':')[2]}"
+    score(path, tmp_path / "out", name)
+    check_output(tmp_path / "out", ROWS)
+
+
 def test_limits_stop_a_run_and_say_so(echo_server, tmp_path):
     path = write_rows(tmp_path / "rows.parquet", ROWS, dict.fromkeys(range(40), -1))
     with pytest.raises(FailureLimitError, match="11 rows failed, and --max-failed-fraction allows"):

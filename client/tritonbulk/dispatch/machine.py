@@ -1,10 +1,7 @@
 """The state of a run: events in, actions out.
 
-Rules:
-
-- All state that decides about requests lives here and changes only in the methods of `Dispatch`.
-- A batch is in exactly one place: to be sent, in flight, accused, or settled.
-- Time comes in with every call (seconds of any monotonic clock); nothing here sleeps.
+All state that decides about requests lives here; time (seconds of any monotonic clock) comes in with
+every call.
 """
 
 from __future__ import annotations
@@ -183,7 +180,10 @@ class Dispatch:
         in_flight = len(self._queue.in_flight)
         request = self._land(request_id)
         if request.stage is Stage.CONTROL and not self.has_control:
-            return self._came_back(request)
+            # It says that it can be used, and there is no row yet to see whether it can.
+            self._endpoints[request.endpoint].is_probed = False
+            self._restore(request.endpoint, is_trial=True)
+            return []
         if request.stage is Stage.PLAIN:
             self._window.answered(request.batch.rows, in_flight, now_s)
         self._endpoints[request.endpoint].answered(request, now_s)
@@ -255,12 +255,6 @@ class Dispatch:
         self._isolation.accuse(accusation, has_control=self.has_control, is_gone=is_gone)
         if len(self._isolation.unjudged) >= UNJUDGED_ROWS_MAX:
             return [self.give_up()]
-        return []
-
-    def _came_back(self, request: Request) -> list[Action]:
-        """An endpoint says that it can be used, and there is no row yet to see whether it can."""
-        self._endpoints[request.endpoint].is_probed = False
-        self._restore(request.endpoint, is_trial=True)
         return []
 
     def _passed(self, control: Request, now_s: float) -> list[Action]:

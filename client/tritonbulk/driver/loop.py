@@ -1,8 +1,6 @@
 """The loop of a run carries out what `Dispatch` decides.
 
-It reads segments ahead in one thread, sends requests as tasks, puts checked answers in place, makes
-parts of complete segments in another thread and commits them in a few more. One loop owns all
-state; tasks and threads only report to it.
+One loop owns all state; its tasks and threads (one reads, one makes parts, a few commit) report to it.
 """
 
 from __future__ import annotations
