@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import skops.io
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.cluster import KMeans
 from sklearn.compose import ColumnTransformer
 from sklearn.dummy import DummyClassifier
@@ -20,8 +21,15 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     VotingClassifier,
 )
-from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeClassifier
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import (
+    LinearRegression,
+    LogisticRegression,
+    RidgeClassifier,
+    TweedieRegressor,
+)
 from sklearn.multioutput import MultiOutputClassifier
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
@@ -243,6 +251,27 @@ def test_a_pickle_is_refused_unless_it_is_trusted(tmp_path):
         export_sklearn(path, **options)
     assert not (tmp_path / "r").exists()
     assert export_sklearn(path, trust_pickle=True, **options).published
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        KNeighborsClassifier(),
+        KNeighborsRegressor(algorithm="ball_tree"),
+        CalibratedClassifierCV(RidgeClassifier()),
+        make_pipeline(SimpleImputer(), LogisticRegression()),
+        TweedieRegressor(power=0),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_models_whose_parts_skops_does_not_know_are_read_if_they_run_nothing(export, model):
+    assert export(model.fit(X, Y2)).parity.rows == 400
+
+
+def test_imputers_of_texts_keep_their_dtype(export):
+    rows = X[:, :2].astype(object)
+    model = make_pipeline(SimpleImputer(strategy="median"), LogisticRegression()).fit(rows, Y2)
+    assert export(model, NUMBERS.select(["a", "b"])).published
 
 
 class Stranger:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
-from sklearn.base import is_classifier, is_regressor
+from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
 from sklearn.pipeline import Pipeline
 
@@ -102,7 +102,8 @@ def source_of(model: Any, rows: pa.Table, where: Any) -> SourceModel:
 
 def _check_kind(model: Any, where: Any) -> None:
     kind = type(model).__name__
-    if not (is_classifier(model) or is_regressor(model)):
+    # scikit-learn asks what is no estimator of its own for tags, and fails.
+    if not isinstance(model, BaseEstimator) or not (is_classifier(model) or is_regressor(model)):
         raise ModelError(
             f"{where} holds a {kind}; export takes scikit-learn classifiers and regressors"
         )
