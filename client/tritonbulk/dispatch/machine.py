@@ -1,6 +1,6 @@
 """The state of a run: events in, actions out.
 
-All state that decides about requests lives here; time (of any monotonic clock) comes with each call.
+All state that decides about requests lives here; time (of any monotonic clock) comes in with calls.
 """
 
 from __future__ import annotations

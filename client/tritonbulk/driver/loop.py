@@ -1,6 +1,6 @@
 """The loop of a run carries out what `Dispatch` decides.
 
-One loop owns all state; its tasks and threads (one reads, one makes parts, a few commit) report to it.
+One loop owns all state; tasks and threads (one reads, one makes parts, two commit) report to it.
 """
 
 from __future__ import annotations
