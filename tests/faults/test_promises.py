@@ -10,6 +10,8 @@ import pytest
 from tests.faults import checks, simulated
 from tests.faults.bugs import BUGS
 
+pytestmark = pytest.mark.ci
+
 FULL = bool(os.environ.get("TRITONBULK_TEST_FULL"))
 RATES = (0.0001, 0.001, 0.01, 0.1, 0.5)
 PLACES = ("first", "last", "anywhere")
