@@ -152,15 +152,19 @@ def test_a_confirmed_verdict_is_written_with_a_backup(rows, tmp_path):
     config = tmp_path / "models" / "accelerator" / "config.pbtxt"
     before = config.read_text()
     grid = ("--batch-rows", "1024", "--in-flight", "2", "--trial-seconds", "1", "--repeats", "1")
-    command = bench(
-        rows, tmp_path / "b.json", "--repository", tmp_path / "models", *grid,
-        "--instances", "1,2", "--apply", "--json",
-    )  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "+  count: 2" in done.stdout, "the difference is shown"
-    applied = json.loads(done.stdout.splitlines()[-1])["applied"]
+    for _ in range(3):  # beside much other work a gain may not be confirmed at once
+        command = bench(
+            rows, tmp_path / "b.json", "--repository", tmp_path / "models", *grid,
+            "--instances", "1,2", "--apply", "--json",
+        )  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        applied = json.loads(done.stdout.splitlines()[-1])["applied"]
+        if applied is not None and applied["is_kept"]:
+            break
+        assert config.read_text() == before, "not confirmed, not written"
     assert applied["is_kept"], applied
+    assert "+  count: 2" in done.stdout, "the difference is shown"
     assert applied["ratio"]["low"] > 1
     assert "count: 2" in config.read_text()
     assert Path(applied["backup"]).read_text() == before
