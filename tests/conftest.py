@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import onnx
 import pytest
 from onnx import TensorProto, helper
@@ -15,6 +16,10 @@ from tritonbulk.server.embedded import EmbeddedTriton
 
 IS_FULL = os.environ.get("TRITONBULK_TEST_FULL") == "1"
 _TALLY = pytest.StashKey[Counter[str]]()
+
+# How long one example takes says how busy the machine is; what hangs ends by pytest's time limit.
+hypothesis.settings.register_profile("tritonbulk", deadline=None)
+hypothesis.settings.load_profile("tritonbulk")
 
 
 def pytest_configure(config: pytest.Config) -> None:
