@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from tritonbulk.dispatch import (
     breaker,
     deadlines,
     endpoints,
+    filling,
     isolation,
     machine,
     policy,
@@ -53,14 +54,14 @@ def _convict_at_once(accusation: isolation.Accusation) -> isolation.Verdict:
 
 
 def _no_window(
-    self: endpoints.Endpoints, rows: int, now_s: float, but: int | None = None
+    self: endpoints.Endpoints, rows: int, now_s: float, but: Collection[int] = ()
 ) -> object:
-    up = [i for i, each in enumerate(self._all) if each.is_up and i != but]
+    up = [i for i, each in enumerate(self._all) if each.is_up and i not in but]
     return up[int(now_s * 1000) % len(up)] if up else None
 
 
 def _choose_any(
-    self: endpoints.Endpoints, rows: int, now_s: float, but: int | None = None
+    self: endpoints.Endpoints, rows: int, now_s: float, but: Collection[int] = ()
 ) -> object:
     return next((i for i, each in enumerate(self._all) if each.breaker.state != "gone"), None)
 
@@ -190,6 +191,15 @@ BUGS: Mapping[str, tuple[object, ...]] = {
     "a hang is never isolated": (
         "hang_is_convicted",
         (machine, "LATES_PLAIN_MAX", math.inf),
+    ),
+    "full batches are sent though they always fail": (
+        "full_batches_that_fail_cost_no_row",
+        (filling.Filling, "control_passed", lambda *_, **__: True),
+        (filling.Filling, "control_failed", _ignore),
+    ),
+    "one passing control says that full batches fail": (
+        "full_batches_that_fail_cost_no_row",
+        (filling, "DOUBTS_MAX", 1),
     ),
     "an outage never ends": (
         "outage_ends_after_its_time",

@@ -331,6 +331,7 @@ def a_message_too_large_is_halved():
     made.fill_rows = 20
     made.run(batches_of(2000))
     check_exact(made, 2000, {})
+    assert not made.probes, "nobody is suspected"
 
 
 def suspects_are_sent_apart():
@@ -389,6 +390,45 @@ def hang_is_convicted():
     poison("hang", rate=0.001, rows=1000)
 
 
+def full_batches_that_fail_cost_no_row():
+    """Where full batches never pass, only poison fails, and it is said once."""
+    for seed, (memory_rows, bad, neighbour, servers) in enumerate(
+        (
+            (40, {}, None, 1),
+            (16, {}, None, 1),
+            (40, {}, None, 3),
+            (40, {(0, 700): "raise", (0, 1999): "refuse"}, None, 1),
+            (40, {(0, 0): "raise", (0, 900): "wrong"}, "raise", 2),
+        )
+    ):
+        made = world(servers, seed, poison=bad, memory_rows=memory_rows)
+        made.annoy(100, 5.0, neighbour, 0.1 if neighbour else 0.0)
+        made.run(batches_of(2000, 16))
+        check_exact(made, 2000, bad)
+        assert made.now < 120, made.now
+        told = [text for text in made.said if "full batches of 64 rows" in text]
+        assert len(told) == 1, made.said
+    # Requests that are full themselves never pass either, until they are cut.
+    made = world(1, memory_rows=40)
+    made.run(batches_of(500))
+    check_exact(made, 500, {})
+    # A server that is mended after a control has failed teaches nothing.
+    made = world(1)
+    (server,), take = made.servers, made.servers[0].take
+
+    def mended(request):
+        take(request)
+        if server.is_broken and request.rows == frozenset([made.control]):
+            made.after(0.05, lambda: setattr(server, "is_broken", False))
+
+    server.take = mended
+    made.after(0.05, lambda: setattr(server, "is_broken", True))
+    made.run(batches_of(20_000))
+    check_exact(made, 20_000, {})
+    assert not server.is_broken
+    assert not made.said, made.said
+
+
 QUICK_POISON = tuple(
     (kind, place, servers, neighbour)
     for kind in KINDS
@@ -420,6 +460,7 @@ CHECKS = (
     outage_is_ridden_out,
     stub_death_is_mended,
     sick_server_convicts_nobody,
+    full_batches_that_fail_cost_no_row,
     crashes_from_outside_convict_nobody,
     poison_of_every_kind,
     storm_of_others_is_waited_out,

@@ -12,10 +12,11 @@ import math
 import random
 from dataclasses import dataclass, field
 
-from tritonbulk.dispatch import Abort, Dispatch, FailRows, Failure, Probe, Send
+from tritonbulk.dispatch import Abort, Dispatch, FailRows, Failure, Probe, Say, Send
 from tritonbulk.segments import Batch
 
 RAISED = Failure(13, "INTERNAL", "Failed to process the request(s), message: ValueError: poison")
+NO_MEMORY = Failure(13, "INTERNAL", "out of memory: a batch of 64 rows does not fit")
 REFUSED = Failure(3, "INVALID_ARGUMENT", "row refused")
 UNAVAILABLE = Failure(14, "UNAVAILABLE", "this customer is on holiday")
 WRONG = Failure(2, "WRONG_ANSWER", "output 'y' came with shape [3, 1]")
@@ -64,6 +65,7 @@ class Server:
     is_sick: bool = False
     is_broken: bool = False  # raises at everything while it says that it is ready
     is_leaving: bool = False
+    memory_rows: float = math.inf  # a batch of more rows fails
     deaths: int = 0
     queue: list[Arrived] = field(default_factory=list)
     running: list[Arrived] = field(default_factory=list)
@@ -107,9 +109,9 @@ class Server:
         if "hang" in kinds:
             seconds += self.hang_s
         life = self.life
-        self.world.after(seconds, lambda: self._finish(kinds) if life == self.life else None)
+        self.world.after(seconds, lambda: self._finish(kinds, rows) if life == self.life else None)
 
-    def _finish(self, kinds):
+    def _finish(self, kinds, rows):
         if "kill server" in kinds:
             self.die()
             return
@@ -123,6 +125,9 @@ class Server:
         for request in done:
             if "raise" in kinds or self.is_broken:
                 request.done(RAISED)
+                continue
+            if rows > self.memory_rows:
+                request.done(NO_MEMORY)
                 continue
             own = [self.poison.get(row) for row in request.rows]
             request.done(next((ALONE[kind] for kind in own if kind in ALONE), None))
@@ -146,7 +151,7 @@ class World:
         self.control = None
         self.refusals = self.answers = self.sends = self.probes = 0
         self.innocents = self.innocents_failed = 0
-        self.progress = []
+        self.progress, self.said = [], []
         self._events, self._order = [], itertools.count()
 
     def server(self, name, **given):
@@ -218,6 +223,8 @@ class World:
                 for row in rows_of(batch):
                     assert row not in self.failed, "a row is failed once"
                     self.failed[row] = failure
+            case Say(text):
+                self.said.append(text)
             case Abort(error):
                 self.aborted = error
 
@@ -282,7 +289,7 @@ class World:
 
         request = Arrived(
             frozenset([self.control]),
-            self.fill_rows,
+            self.fill_rows if action.is_filled else 1,
             lambda f: self.after(self.net_s, lambda: settle(f)),
         )
         self.after(self.net_s, lambda: self.servers[action.endpoint].take(request))

@@ -8,10 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tritonclient.grpc.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
+from tritonbulk.options import ScoreOptions
+from tritonbulk.running import Observer
+from tritonbulk.scoring import run_score
 from tritonbulk.server.embedded import EmbeddedTriton
 
 pytestmark = pytest.mark.live
@@ -59,3 +64,26 @@ def test_no_more_than_the_concurrency_execute_at_once(address):
 def test_a_batch_that_does_not_fit_is_out_of_memory(address):
     with pytest.raises(InferenceServerException, match="out of memory: a batch of 4001 rows"):
         asyncio.run(ask(address, 4001, 1))
+
+
+def test_batches_that_the_server_joins_beyond_its_memory_cost_no_row(tmp_path):
+    # 4,000 rows fit; four requests of 1,024 in flight are joined to the 4,096 that are allowed.
+    values = np.random.default_rng(4).standard_normal((40_000, 4)).astype(np.float32)
+    columns = {f"x{index}": values[:, index] for index in range(4)}
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    said: list[str] = []
+    with EmbeddedTriton(REPOSITORY, instances=1, stop_deadline_s=0) as server:
+        options = ScoreOptions(
+            inputs=(str(tmp_path / "rows.parquet"),),
+            model="accelerator",
+            out=tmp_path / "out",
+            endpoints=(server.grpc,),
+            input_map={"x": tuple(columns)},
+            batch_rows=1024,
+            max_outage_s=60.0,
+        )
+        result = asyncio.run(run_score(options, Observer(said.append)))
+    assert (result.rows_ok, result.rows_failed) == (40_000, 0)
+    table = pq.read_table(sorted((tmp_path / "out").glob("part-*.parquet")))
+    assert np.allclose(table["y"].to_numpy(), values.sum(1), atol=1e-5)
+    assert sum("fails on full batches of 4,096 rows" in line for line in said) == 1, said

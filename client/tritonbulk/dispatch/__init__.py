@@ -1,15 +1,15 @@
 """Dispatch: which request is sent when and where, and what becomes of it when it fails. Pure.
 
 ``machine`` turns events into ``actions`` and owns what follows: ``requests`` has each request in
-one place, ``endpoints`` chooses where it goes, a ``breaker`` each says whether they are used,
-``isolation`` finds the row that is to blame, ``window`` says how many requests may be in flight,
-``deadlines`` how long one may take, ``quota`` how often it is sent again. ``policy`` says what an
-answer of a server means, ``endings`` how a run ends that cannot go on, ``limits`` has the bounds
-that do not move, ``yielding`` leaves room to others. No clock, no I/O: time comes in with the
-events.
+one place, ``turn`` says which is next, ``endpoints`` chooses where it goes, a ``breaker`` each says
+whether they are used, ``isolation`` finds the row that is to blame, ``filling`` whether it can use
+full batches, ``window`` says how many requests may be in flight, ``deadlines`` how long one may
+take, ``quota`` how often it is sent again. ``policy`` says what an answer of a server means,
+``endings`` how a run ends that cannot go on, ``limits`` has the bounds that do not move,
+``yielding`` leaves room to others. No clock, no I/O: time comes in with the events.
 """
 
-from tritonbulk.dispatch.actions import Abort, Action, FailRows, Probe, Send
+from tritonbulk.dispatch.actions import Abort, Action, FailRows, Probe, Say, Send
 from tritonbulk.dispatch.limits import (
     Limits,
     batch_rows_auto,
@@ -34,6 +34,7 @@ __all__ = [
     "Limits",
     "Meaning",
     "Probe",
+    "Say",
     "Send",
     "Window",
     "YieldingWindow",

@@ -33,6 +33,7 @@ class Probe:
         asks: ask the server first whether it has the model ready, and the same one.
         is_sick: the process of its model died; do what can be done about it before.
         is_control: send the control; else what it says is enough.
+        is_filled: repeat the control's row to a full batch.
         timeout_s: deadline of the control.
     """
 
@@ -41,6 +42,7 @@ class Probe:
     asks: bool
     is_sick: bool
     is_control: bool
+    is_filled: bool
     timeout_s: float
 
 
@@ -53,10 +55,17 @@ class FailRows:
 
 
 @dataclass(frozen=True, slots=True)
+class Say:
+    """Tell the user this sentence."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Abort:
     """Stop the run with this error."""
 
     error: TritonbulkError
 
 
-Action = Send | Probe | FailRows | Abort
+Action = Send | Probe | FailRows | Say | Abort

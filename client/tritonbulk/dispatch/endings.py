@@ -40,6 +40,14 @@ def outage(endpoint: str, failure: Failure, silence_s: float) -> OutageError:
     )
 
 
+def too_full(rows: int) -> str:
+    """Return what the user is told of a model that fails on full batches of so many rows."""
+    return (
+        f"the model fails on full batches of {rows:,} rows: it goes on with smaller ones, which "
+        "takes longer; lower max_batch_size (tritonbulk bench finds it)"
+    )
+
+
 def beyond_limit(rows_failed: int, allowed: int, failure: Failure) -> FailureLimitError:
     """Return the end after too many failed rows."""
     if not allowed:

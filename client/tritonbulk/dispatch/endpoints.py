@@ -7,7 +7,7 @@ so that a slow one gets less, and none gets nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tritonbulk.dispatch.breaker import Breaker
 from tritonbulk.dispatch.policy import Meaning
@@ -29,6 +29,7 @@ class Endpoint:
         vouched_s: when a control last passed there; negative infinity if none has since it was last
             taken out.
         is_probed: whether a control is under way there.
+        is_probed_alone: whether controls go there only while nothing else is in flight.
         is_trial: nothing is known against it, and nothing for it: it gets one request at a time.
     """
 
@@ -39,6 +40,7 @@ class Endpoint:
         self.requests = 0
         self.vouched_s = -math.inf
         self.is_probed = False
+        self.is_probed_alone = False
         self.is_trial = False
         self._rows_sent = 0
         self._speed = 0.0
@@ -75,6 +77,11 @@ class Endpoint:
         return self._speed
 
     @property
+    def may_be_probed(self) -> bool:
+        """Whether a control could be sent there now."""
+        return not (self.is_probed or (self.is_probed_alone and self.requests))
+
+    @property
     def is_up(self) -> bool:
         """Whether it gets requests, but for pauses."""
         return self.breaker.state == "up"
@@ -107,20 +114,20 @@ class Endpoints:
         self._tell(index)
         return index
 
-    def choose(self, rows: int, now_s: float, but: int | None = None) -> int | None:
+    def choose(self, rows: int, now_s: float, but: Collection[int] = ()) -> int | None:
         """Return the endpoint to send so many rows to; None if none can take them now.
 
         Args:
             rows: of the request.
             now_s: the time.
-            but: one that must not be chosen.
+            but: those that must not be chosen.
         """
         best, best_wait = None, (math.inf, 0)
         fastest = max((each.speed for each in self._all), default=0.0) or 1.0
         for index, each in enumerate(self._all):
             if each.is_trial and each.requests:
                 continue
-            if each.is_up and index != but and each.breaker.next_s <= now_s:
+            if each.is_up and index not in but and each.breaker.next_s <= now_s:
                 wait = each.wait(rows, fastest)
                 if wait < best_wait:
                     best, best_wait = index, wait
@@ -136,14 +143,28 @@ class Endpoints:
         return [
             index
             for index in sorted(self.out)
-            if self._all[index].breaker.next_s <= now_s and not self._all[index].is_probed
+            if self._all[index].breaker.next_s <= now_s and self._all[index].may_be_probed
         ]
+
+    def kept_free(self, reserved: int | None, wants: Sequence[int] | None) -> set[int]:
+        """Return those that get nothing for now.
+
+        Args:
+            reserved: one that is kept free for a suspect.
+            wants: those at which a control is wanted, with which nothing is to be executed; None:
+                it would not mind.
+        """
+        kept = set() if reserved is None else {reserved}
+        if wants is not None:
+            kept.update(wants)
+            kept.update(index for index, each in enumerate(self._all) if each.is_probed)
+        return kept
 
     @property
     def probe_s(self) -> float:
         """When the next one that is out may be asked; infinite if none is to be."""
         resting = (self._all[index] for index in self.out)
-        return min((e.breaker.next_s for e in resting if not e.is_probed), default=math.inf)
+        return min((e.breaker.next_s for e in resting if e.may_be_probed), default=math.inf)
 
     def resume_s(self, now_s: float) -> float:
         """Return when the first pause of one that is up ends; infinite if none pauses."""
@@ -190,15 +211,15 @@ class Endpoints:
         self.out.discard(index)
         self._tell(index)
 
-    @property
-    def has_changes(self) -> bool:
-        """Whether anything has changed since `take_changes`."""
-        return bool(self._changes)
-
     def take_changes(self) -> list[EndpointChanged]:
         """Return what has changed since the last call."""
         changes, self._changes = self._changes, []
         return changes
+
+    def probe_alone(self) -> None:
+        """From now on send controls only where nothing else is in flight."""
+        for each in self._all:
+            each.is_probed_alone = True
 
     def _taken_out(self, index: int) -> None:
         if self._all[index].breaker.state == "resting" and index not in self.out:

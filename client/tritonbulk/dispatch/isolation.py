@@ -32,6 +32,10 @@ STRIKES: Mapping[Meaning, int] = {
 """Failures of a row, each between two controls that passed, that convict it: three, but two deaths
 of a server."""
 
+STRIKES_UNFILLED = 3
+"""A failure of a row that was not filled counts for so much less: its batch may have had another
+client's row in it."""
+
 LOSSES_PLAIN_MAX = 2
 LATES_PLAIN_MAX = 3
 """A request that was in flight at two deaths of a server, or late three times, is sent alone."""
@@ -172,6 +176,11 @@ class Isolation:
         """Try again what an endpoint can no longer judge, since it is never used again."""
         self._put_back(self._at.pop(endpoint, []))
 
+    def begin_again(self) -> None:
+        """Try again all that stand accused, since their failures say nothing."""
+        for endpoint in self.wants:
+            self.retire(endpoint)
+
     def _put_back(self, accusations: list[Accusation]) -> None:
         for each in reversed(accusations):
             self._queue.put_back(each.request)
@@ -186,7 +195,7 @@ def judge(accusation: Accusation) -> Verdict:
         request.doubts += 1
         return Verdict.AGAIN
     request.strikes += 1
-    needed = STRIKES[meaning(accusation.failure)]
+    needed = STRIKES[meaning(accusation.failure)] * (1 if request.is_filled else STRIKES_UNFILLED)
     return Verdict.CONVICT if request.strikes >= needed else Verdict.AGAIN
 
 

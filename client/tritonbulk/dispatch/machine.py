@@ -6,13 +6,13 @@ All state that decides about requests lives here; time (of any monotonic clock) 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 
-from tritonbulk.dispatch.actions import Abort, Action, FailRows, Probe, Send
+from tritonbulk.dispatch.actions import Abort, Action, FailRows, Probe, Say, Send
 from tritonbulk.dispatch.deadlines import Deadlines
-from tritonbulk.dispatch.endings import none_scored, outage
+from tritonbulk.dispatch.endings import none_scored, outage, too_full
 from tritonbulk.dispatch.endpoints import Endpoints
+from tritonbulk.dispatch.filling import Filling
 from tritonbulk.dispatch.isolation import (
     LATES_PLAIN_MAX,
     LOSSES_PLAIN_MAX,
@@ -26,6 +26,7 @@ from tritonbulk.dispatch.policy import TREATMENTS, Failure, Meaning, fatal, mean
 from tritonbulk.dispatch.quota import RetryQuota
 from tritonbulk.dispatch.requests import Queue, Request, Stage
 from tritonbulk.dispatch.tally import Tally
+from tritonbulk.dispatch.turn import admits, next_source, tries_others
 from tritonbulk.dispatch.window import Window
 from tritonbulk.errors import AnswerError
 from tritonbulk.events import EndpointChanged
@@ -67,7 +68,8 @@ class Dispatch:
         self._window = window
         self._endpoints = Endpoints(endpoints)
         self._queue = Queue(fill_rows)
-        self._fill_rows = fill_rows
+        self._filling = Filling(fill_rows)
+        self._hesitates = False
         self._isolation = Isolation(self._queue)
         self._deadlines = Deadlines(limits.attempt_s_max)
         self._quota = RetryQuota()
@@ -119,11 +121,6 @@ class Dispatch:
             at_s = min(at_s, self._scored_s + self._limits.max_outage_s)
         return at_s if at_s < math.inf else None
 
-    @property
-    def has_changes(self) -> bool:
-        """Whether any endpoint is treated differently since `take_changes`."""
-        return self._endpoints.has_changes
-
     def silence(self, now_s: float) -> tuple[float, str]:
         """Return the seconds since the last row was scored, if all has failed since, and why."""
         if self._last is None:
@@ -159,14 +156,20 @@ class Dispatch:
         actions: list[Action] = []
         if self._endpoints.out or self._isolation.wants:
             actions += self._probe_some(now_s)
-        if self._is_alone or (self._queue.alone and not self._tries_others(self._queue.alone)):
+        alone = self._queue.alone
+        others_first = tries_others(self._queue, alone, has_control=self.has_control)
+        if self._is_alone or (alone and not others_first):
             actions += self._send_alone(now_s)
         else:
             self._reserved = None
         self._resume_s = math.inf
-        while (source := self._next_source()) and self._admits(source[0]):
-            rows = source[0].batch.rows
-            endpoint = self._endpoints.choose(rows, now_s, self._reserved)
+        wants = self._isolation.wants if self._filling.is_short else None
+        kept_free = self._endpoints.kept_free(self._reserved, wants)
+        while source := next_source(self._queue, has_control=self.has_control):
+            first, window = source[0], self._window.limit
+            if not admits(self._queue, first, self._limits, window, hesitates=self._hesitates):
+                break
+            endpoint = self._endpoints.choose(first.batch.rows, now_s, kept_free)
             if endpoint is None:
                 self._resume_s = self._endpoints.resume_s(now_s)
                 break
@@ -196,6 +199,8 @@ class Dispatch:
         self.tally.rows_ok += request.batch.rows
         if not self.has_control:
             self.has_control = True
+            self._hesitates = False
+            self._filling.begin()
             self._isolation.hear()
         return []
 
@@ -229,7 +234,11 @@ class Dispatch:
         if is_killer or (treatment.blames and request.stage is not Stage.PLAIN):
             return self._accuse(Accusation(request, failure, now_s))
         if treatment.blames:
-            request.stage = Stage.APART
+            request.stage = Stage.ALONE if self._filling.is_short else Stage.APART
+            self._hesitates = not self.has_control
+            if self._filling.is_short and in_flight > 1:
+                # The server has joined too many, as likely as not.
+                self._window.refused(in_flight, now_s - request.sent_s, now_s)
         elif request.losses >= LOSSES_PLAIN_MAX or request.lates >= LATES_PLAIN_MAX:
             request.stage = Stage.ALONE
         wait_s = self._quota.take(treatment.cost, now_s)
@@ -260,9 +269,19 @@ class Dispatch:
         """A control has passed: judge whom it concerns."""
         endpoint = self._endpoints[control.endpoint]
         endpoint.is_probed = False
+        was_short = self._filling.is_short
+        if not self._filling.control_passed(control.endpoint, is_filled=control.is_filled):
+            is_asked = endpoint.breaker.state == "probing"
+            return [self._probe(control.endpoint, now_s)] if is_asked else []
+        endpoint.is_probed_alone = self._filling.is_short
+        actions: list[Action] = []
+        if self._filling.is_short and not was_short:
+            self._queue.part()
+            self._isolation.begin_again()
+            self._endpoints.probe_alone()
+            actions.append(Say(too_full(self._filling.rows)))
         self._restore(control.endpoint, is_trial=False)
         endpoint.vouched_s = now_s
-        actions: list[Action] = []
         for batch, failure in self._isolation.passed(control.endpoint, control.sent_s):
             actions += self._convict(batch, failure)
             if isinstance(actions[-1], Abort):
@@ -273,14 +292,17 @@ class Dispatch:
         self, control: Request, failure: Failure, kind: Meaning, now_s: float
     ) -> list[Action]:
         index = control.endpoint
-        self._endpoints[index].is_probed = False
+        each = self._endpoints[index]
+        each.is_probed = False
+        self._filling.control_failed(index, kind, is_filled=control.is_filled)
+        each.is_probed_alone = self.has_control and not self._filling.fills_control(index)
         is_out = index in self._endpoints.out
         if kind is Meaning.BUSY and not is_out:
             self._controls_s = now_s + CONTROL_WAIT_S
             return []
         if is_out:
             self._endpoints.probe_failed(index, str(failure), now_s)
-            self._endpoints[index].breaker.is_sick |= kind is Meaning.SICK
+            each.breaker.is_sick |= kind is Meaning.SICK
         else:
             self._endpoints.leave(index, kind, str(failure), now_s)
         is_sick = TREATMENTS[kind].blames or kind is Meaning.SICK
@@ -324,17 +346,20 @@ class Dispatch:
             self._controls_s = -math.inf
             for index in self._isolation.wants:
                 each = self._endpoints[index]
-                if each.is_up and not each.is_probed:
-                    actions.append(self._probe(index, now_s, asks=False, is_sick=False))
+                if each.is_up and each.may_be_probed:
+                    actions.append(self._probe(index, now_s))
         return actions
 
-    def _probe(self, index: int, now_s: float, *, asks: bool, is_sick: bool) -> Probe:
+    def _probe(
+        self, index: int, now_s: float, *, asks: bool = False, is_sick: bool = False
+    ) -> Probe:
         each = self._endpoints[index]
         each.is_probed = True
         control = Request(Batch(-1, 0, 1), self._row_bytes, Stage.CONTROL)
+        control.is_filled = is_filled = self._filling.fills_control(index)
         request_id = self._take_off(control, index, now_s)
         timeout_s = self._deadlines.deadline_s(control.rows_sent)
-        return Probe(request_id, index, asks, is_sick, self.has_control, timeout_s)
+        return Probe(request_id, index, asks, is_sick, self.has_control, is_filled, timeout_s)
 
     def _send_alone(self, now_s: float) -> list[Action]:
         """Send the next suspect to an endpoint that has nothing else of ours to do."""
@@ -346,41 +371,16 @@ class Dispatch:
             return []
         each = self._endpoints[self._reserved]
         if self.has_control and now_s - each.vouched_s > VOUCHED_S:
-            return [self._probe(self._reserved, now_s, asks=False, is_sick=False)]
+            return [self._probe(self._reserved, now_s)]
         self._is_alone = True
         return [self._send(self._queue.alone.popleft(), self._reserved, now_s)]
 
-    def _next_source(self) -> deque[Request]:
-        """Return where the next request comes from: suspects first, since segments wait for them.
-
-        But while no row at all is scored others are tried first, within reason: one that is scored
-        serves as the control.
-        """
-        suspects, ready = self._queue.apart, self._queue.ready
-        return ready if self._tries_others(suspects) else suspects or ready
-
-    def _tries_others(self, suspects: deque[Request]) -> bool:
-        few = len(suspects) < UNJUDGED_ROWS_MAX
-        return not self.has_control and bool(self._queue.ready) and few
-
-    def _admits(self, request: Request) -> bool:
-        queue = self._queue
-        if not self._window.limit:
-            return False  # all is left to others for now
-        if not queue.in_flight:
-            return True  # a request above the bounds goes alone rather than never
-        return (
-            len(queue.in_flight) - queue.controls < self._window.limit
-            and queue.rows + request.batch.rows <= self._limits.rows_max
-            and queue.size_bytes + request.batch.rows * request.row_bytes <= self._limits.bytes_max
-        )
-
     def _send(self, request: Request, endpoint: int, now_s: float) -> Send:
+        request.is_filled = request.stage is not Stage.PLAIN and self._filling.is_on
         request_id = self._take_off(request, endpoint, now_s)
         self.tally.attempts += 1
         timeout_s = self._deadlines.deadline_s(request.rows_sent, request.lates)
-        is_filled = request.stage is not Stage.PLAIN
-        return Send(request_id, request.batch, endpoint, is_filled, timeout_s)
+        return Send(request_id, request.batch, endpoint, request.is_filled, timeout_s)
 
     def _take_off(self, request: Request, endpoint: int, now_s: float) -> int:
         if not self._queue.in_flight and self._last is None:

@@ -32,6 +32,7 @@ class Request:
         batch: its rows.
         row_bytes: of each of them, input and answer.
         stage: how it is sent.
+        is_filled: whether it is repeated to a full batch.
         rows_sent: its rows with repetitions.
         attempts: how often it was sent, since it became what it is.
         refusals: how often a full queue refused it, one after the other.
@@ -48,6 +49,7 @@ class Request:
     batch: Batch
     row_bytes: int
     stage: Stage = Stage.PLAIN
+    is_filled: bool = False
     rows_sent: int = 0
     attempts: int = 0
     refusals: int = 0
@@ -83,6 +85,7 @@ class Queue:
 
     def __init__(self, fill_rows: int) -> None:
         self._fill_rows = fill_rows
+        self._is_parted = False
         self._next = 0
         self._waiting: list[tuple[float, int, Request]] = []
         self.ready: deque[Request] = deque()
@@ -124,6 +127,8 @@ class Queue:
 
     def put_back(self, request: Request) -> None:
         """Send a request again, as soon as there is room."""
+        if self._is_parted and request.stage is Stage.APART:
+            request.stage = Stage.ALONE
         match request.stage:
             case Stage.APART:
                 self.apart.appendleft(request)
@@ -137,6 +142,14 @@ class Queue:
         for half in reversed(request.halves()):
             self.put_back(half)
 
+    def part(self) -> None:
+        """From now on send alone whoever was to be sent apart."""
+        self._is_parted = True
+        suspects = list(self.apart)
+        self.apart.clear()
+        for request in reversed(suspects):
+            self.put_back(request)
+
     def wake(self, now_s: float) -> None:
         """Move those that have waited long enough."""
         while self._waiting and self._waiting[0][0] <= now_s:
@@ -145,8 +158,7 @@ class Queue:
     def send(self, request: Request, endpoint: int, now_s: float) -> int:
         """Take note that a request is in flight, and return its id."""
         rows = request.batch.rows
-        is_plain = request.stage is Stage.PLAIN
-        request.rows_sent = rows if is_plain else max(self._fill_rows, rows)
+        request.rows_sent = max(self._fill_rows, rows) if request.is_filled else rows
         request.endpoint = endpoint
         request.sent_s = now_s
         request.attempts += 1

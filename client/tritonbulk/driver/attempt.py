@@ -103,7 +103,7 @@ async def probe(
             await care.heal(asked.endpoint, is_sick=asked.is_sick)
             await care.check(asked.endpoint)
         if asked.is_control and control is not None:
-            rows = len(control.rows)
+            rows = len(control.rows) if asked.is_filled else 1
             request = pipeline.encoder.encode(control, 0, rows)
             began_s = clock()
             reply = await transport.infer(request, asked.timeout_s)

@@ -22,6 +22,7 @@ from tritonbulk.dispatch import (
     Failure,
     Limits,
     Probe,
+    Say,
     Send,
     Window,
     may_open,
@@ -41,6 +42,7 @@ from tritonbulk.driver.messages import (
     Unconfirmed,
     Written,
 )
+from tritonbulk.driver.startup import first_of
 from tritonbulk.events import Outcome, RequestEnded, RowsFailed, RunEvent
 from tritonbulk.pipeline import Care, Driven, Joined, Left, NoCare, Pipeline
 from tritonbulk.segments import Segment, plan_batches
@@ -101,7 +103,7 @@ async def drive(
             for helper in helpers:
                 helper.cancel()
     except BaseExceptionGroup as group:
-        raise _first(group) from None
+        raise first_of(group) from None
     return driven
 
 
@@ -123,6 +125,7 @@ class _Driver:
         self._limits = limits
         self._transports = list(transports)
         self._care = care
+        self._say = say
         self._announcer = Announcer(say, limits.max_outage_s)
         self._control: EncodableRows | None = None
         self._tasks = tasks
@@ -183,8 +186,7 @@ class _Driver:
                 message = await self._next_message()
                 if message is not None:
                     self._handle(message)
-                if self._dispatch.has_changes:
-                    self._tell_changes()
+                self._tell_changes()
         finally:
             await self._leave()
         done = self._dispatch.tally
@@ -341,6 +343,8 @@ class _Driver:
                     if self._note is not None:
                         self._note(RowsFailed(batch.rows, failure.code, failure.text))
                     self._settle(batch.segment)
+                case Say(text):
+                    self._say(text)
                 case Abort(error):
                     raise error
 
@@ -392,10 +396,3 @@ class _Driver:
     async def _probe(self, asked: Probe) -> Message:
         transport = self._transports[asked.endpoint]
         return await probe(asked, self._control, self._care, self._pipeline, transport)
-
-
-def _first(error: BaseException) -> BaseException:
-    """Return the first single exception in a group, which is what the caller can act on."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

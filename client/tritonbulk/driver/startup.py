@@ -1,4 +1,4 @@
-"""Waiting for several things at once of which one is enough."""
+"""Several things at once: waiting for the one that is enough, and the error of a group."""
 
 from __future__ import annotations
 
@@ -54,3 +54,10 @@ def _outcome(task: asyncio.Task[None], grace_s: float) -> TritonbulkError | None
     if error is None or isinstance(error, TritonbulkError):
         return error
     raise error
+
+
+def first_of(error: BaseException) -> BaseException:
+    """Return the first single exception in a group, which is what the caller can act on."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
