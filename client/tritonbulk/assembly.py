@@ -38,10 +38,12 @@ def make_pipeline(
     confirm: Callable[[frozenset[int]], Awaitable[frozenset[int]]],
     leaving: threading.Event | None = None,
     priority: int = 0,
+    *,
+    fails_nan: bool = False,
 ) -> Pipeline:
     """Return the pipeline that scores ``segments`` of ``source`` by ``plan``.
 
-    ``write``, ``confirm`` and ``leaving`` are as in `Pipeline`, ``priority`` as in
+    ``write``, ``confirm``, ``leaving`` and ``fails_nan`` are as in `Pipeline`, ``priority`` as in
     `RequestEncoder`.
     """
 
@@ -71,6 +73,7 @@ def make_pipeline(
         confirm=confirm,
         write=write,
         leaving=leaving or threading.Event(),
+        fails_nan=fails_nan,
     )
 
 

@@ -53,6 +53,7 @@ _VALUE_OPTIONS = (
     "rename",
     "out_format",
     "vectors",
+    "nan",
     "batch_rows_pinned",
     "segment_rows",
     "limit_rows",
@@ -167,6 +168,7 @@ def make_spec(
         ),
         encoding=_ENCODINGS[options.out_format],
         vectors=options.vectors,
+        nan=options.nan,
         follows=inputs.follows,
     )
 

@@ -62,6 +62,9 @@ OutFormat = Literal["parquet", "arrow"]
 OnError = Literal["keep", "fail"]
 """What to do about a failed row, by the names that ``--on-error`` takes."""
 
+Nan = Literal["keep", "fail"]
+"""What a prediction that is NaN does, by the names that ``--nan`` takes."""
+
 Vectors = Literal["list", "binary"]
 """Columns of vectors by the names that ``--vectors`` takes: fixed-size lists, or their bytes."""
 
@@ -117,6 +120,7 @@ class ScoreOptions:
             never.
         request_timeout_s: seconds that one request may take, however long others take.
         on_error: "keep" lets a failed row stand in the output with its error, "fail" stops the run.
+        nan: "keep" writes a prediction that has a NaN as it came, "fail" fails its row.
         limit_rows: take on only the first so many rows, before ``where``; None takes on all.
         failed_fraction_max: share of all rows (0…1) that may fail before the run stops; ten rows
             may in any case, unless it is 0.
@@ -169,6 +173,7 @@ class ScoreOptions:
     max_outage_s: float = MAX_OUTAGE_S
     request_timeout_s: float = REQUEST_TIMEOUT_S
     on_error: OnError = "keep"
+    nan: Nan = "keep"
     limit_rows: int | None = None
     failed_fraction_max: float = 0.01
     instances: int | None = None
@@ -252,6 +257,7 @@ class ScoreOptions:
             ("--out-format", self.out_format, get_args(OutFormat)),
             ("--vectors", self.vectors, get_args(Vectors)),
             ("--on-error", self.on_error, get_args(OnError)),
+            ("--nan", self.nan, get_args(Nan)),
             ("--transport", self.transport, get_args(TransportName)),
         ):
             if given not in known:

@@ -41,6 +41,7 @@ class Pipeline:
             thread, one call at a time. What it returns is called in threads of their own, several
             at a time, since a store may take its time.
         leaving: set once nobody waits for segments and commits any more.
+        fails_nan: whether a row fails whose prediction has a NaN.
     """
 
     segments: Iterator[tuple[Segment, pa.RecordBatch]]
@@ -56,6 +57,7 @@ class Pipeline:
     confirm: Callable[[frozenset[int]], Awaitable[frozenset[int]]]
     write: Callable[[Segment, pa.RecordBatch, Predictions], Callable[[], object]]
     leaving: threading.Event = field(default_factory=threading.Event)
+    fails_nan: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -184,6 +184,7 @@ class Run:
             confirmation(lambda: fleet.endpoints, self.model, options.outage_s),
             self.leaving,
             options.priority,
+            fails_nan=options.nan == "fail",
         )
 
     def _limits(self) -> Limits:

@@ -152,6 +152,7 @@ OPTIONS = {
     "names of outputs": (option(rename={"y": "score"}), "output"),
     "the format of parts": (option(out_format="arrow"), "encoding"),
     "the form of vectors": (option(vectors="binary"), "vectors"),
+    "what NaN does": (option(nan="fail"), "nan"),
     "how inputs are told apart": (option(strict_inputs=True), "sha256"),
 }
 MUTATIONS = FILES | MODELS | OPTIONS

@@ -156,6 +156,17 @@ def test_a_row_that_never_ends_is_found(echo_server, tmp_path):
     assert found["_tritonbulk_error"][9].startswith("there was no answer in time")
 
 
+def test_nan_fails_its_row_where_that_is_asked_for(echo_server, tmp_path):
+    path = write_rows(tmp_path / "rows.parquet", 64, {9: -11})
+    assert score(path, tmp_path / "kept", echo_server.grpc).rows_failed == 0
+    assert score(path, tmp_path / "out", echo_server.grpc, nan="fail").rows_failed == 1
+    found = check_output(tmp_path / "out", 64, {9: -11})
+    assert (found["y"][9], found["_tritonbulk_status"][9]) == (None, 2)
+    assert found["_tritonbulk_error"][9] == "the model's prediction is not a number (NaN)"
+    (reject,) = pq.read_table(tmp_path / "out" / "_tritonbulk" / "rejects.parquet").to_pylist()
+    assert reject["_tritonbulk_row"] == 9
+
+
 def test_rejects_are_listed_by_themselves(echo_server, tmp_path):
     path = write_rows(tmp_path / "rows.parquet", 200, {3: -1, 150: -2})
     for out in ("a", "b"):

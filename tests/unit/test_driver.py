@@ -10,7 +10,7 @@ import pytest
 
 from tritonbulk.codec import Reply, RequestEncoder, ResponseDecoder
 from tritonbulk.contract import Column, InputTensor, OutputTensor, datatype
-from tritonbulk.dispatch import Failure, FixedWindow, Limits
+from tritonbulk.dispatch import NAN, Failure, FixedWindow, Limits
 from tritonbulk.driver import drive
 from tritonbulk.errors import (
     AnswerError,
@@ -81,6 +81,7 @@ class Run:
         stop=None,
         stop_grace_s=0.0,
         note=None,
+        fails_nan=False,
         **limits,
     ):
         pipeline = Pipeline(
@@ -96,6 +97,7 @@ class Run:
             row_bytes_out=4,
             confirm=self.confirm,
             write=self.write,
+            fails_nan=fails_nan,
         )
         bounds = Limits(**{"max_outage_s": 60.0, "failed_rows_max": 10, **limits})
         observe = lambda ok, failed: self.progress.append(ok + failed)  # noqa: E731
@@ -183,6 +185,30 @@ def test_a_row_that_the_model_rejects_stands_in_the_output_with_its_error():
     assert run.column(2)[500] == "ValueError: five hundred"
     (told,) = [each for each in events if isinstance(each, RowsFailed)]
     assert told == RowsFailed(rows=1, status=13, text="ValueError: five hundred")
+
+
+def not_a_number(tensors):
+    return {"y": np.where(tensors["x"] % 250 == 3, np.float32(np.nan), 2 * tensors["x"])}
+
+
+def test_a_prediction_that_is_nan_is_kept_or_fails_its_row():
+    run, events = Run(), []
+    done = run.drive(ScriptedTransport(not_a_number), fails_nan=True, note=events.append)
+    bad = [3, 253, 503, 753]
+    assert (done.rows_ok, done.rows_failed) == (996, 4)
+    assert run.column() == [None if row in bad else 2.0 * row for row in range(1000)]
+    assert [row for row, status in enumerate(run.column(1)) if status == 2] == bad
+    assert [run.column(2)[row] for row in bad] == [NAN.text] * 4
+    assert sum(each.rows for each in events if isinstance(each, RowsFailed)) == 4
+    assert run.progress[-1] == 1000
+    run = Run()
+    done = run.drive(ScriptedTransport(not_a_number))
+    assert (done.rows_ok, done.rows_failed) == (1000, 0)
+    assert [row for row, y in enumerate(run.column()) if np.isnan(y)] == bad
+    with pytest.raises(
+        FailureLimitError, match="4 rows failed, and --max-failed-fraction allows 3"
+    ):
+        Run().drive(ScriptedTransport(not_a_number), fails_nan=True, failed_rows_max=3)
 
 
 def test_small_segments_fill_the_window_all_the_same():

@@ -108,6 +108,7 @@ MUTATIONS = {
     "output[0][0]": {"output": (("y", "float"),)},
     "encoding": {"encoding": "arrow-1"},
     "vectors": {"vectors": "binary"},
+    "nan": {"nan": "fail"},
     "format_version": {"format_version": 2},
 }
 

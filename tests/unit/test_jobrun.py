@@ -231,6 +231,7 @@ def test_another_input_model_or_option_is_refused_with_the_difference(
     refused("limit_rows", limit_rows=30)
     refused('encoding "parquet-1" → "arrow-1"', out_format="arrow")
     refused('vectors "list" → "binary"', vectors="binary")
+    refused('nan "keep" → "fail"', nan="fail")
     profile = Profile("m", batch_rows=16, in_flight=4, rows_per_second=1.0)
     refused("batch_rows 32 → 16", batch_rows=None, profile=profile)
     refused(r"output\[1\]\[0\]", keep=("id",))

@@ -32,6 +32,7 @@ from tritonbulk.options import (
     REQUEST_TIMEOUT_S,
     SEGMENT_ROWS,
     STOP_GRACE_S,
+    Nan,
     OnError,
     OutFormat,
     ScoreOptions,
@@ -171,6 +172,13 @@ from tritonbulk.scoring import run_score
     help="A failed row stands in the output with its error, or stops the run.",
 )
 @click.option(
+    "--nan",
+    type=click.Choice(get_args(Nan)),
+    default="keep",
+    show_default=True,
+    help="A prediction that is NaN is written as it came, or its row fails.",
+)
+@click.option(
     "--max-failed-fraction",
     type=float,
     default=0.01,
@@ -222,6 +230,7 @@ def command(**given: Any) -> int:
         max_outage_s=given["max_outage"],
         request_timeout_s=given["request_timeout"],
         on_error=given["on_error"],
+        nan=given["nan"],
         failed_fraction_max=given["max_failed_fraction"],
         fresh=not given["resume"],
         only_new=given["only_new"],

@@ -83,6 +83,24 @@ class Predictions:
         self._errors.update(dict.fromkeys(range(row_begin, row_begin + rows), error))
         self._filled += rows
 
+    def fail_nan(self, row_begin: int, rows: int, status: int, error: str) -> list[int]:
+        """Mark those of some rows as failed that were put and have a NaN; return their numbers.
+
+        Args:
+            row_begin: the first of them.
+            rows: how many.
+            status: gRPC status code of a failed one.
+            error: why it failed.
+        """
+        is_nan: npt.NDArray[np.bool_] = np.zeros(rows, dtype=np.bool_)
+        for column in self._columns:
+            if isinstance(column, _Numbers):
+                is_nan |= column.is_nan(row_begin, rows)
+        found = [row_begin + int(row) for row in np.flatnonzero(is_nan)]
+        self._status[found] = status
+        self._errors.update(dict.fromkeys(found, error))
+        return found
+
     def to_columns(self) -> list[tuple[pa.Field, pa.Array]]:
         """Return prediction, status and error columns; failed rows have null predictions.
 
@@ -120,6 +138,13 @@ class _Numbers:
             self._dense = np.zeros((self._rows, *answer.shape[1:]), dtype)
         _check_row_shape(self.output, self._dense.shape, answer.shape)
         self._dense[row_begin : row_begin + len(answer)] = answer
+
+    def is_nan(self, row_begin: int, rows: int) -> npt.NDArray[np.bool_]:
+        """Return which of some rows that were put have a NaN."""
+        if self._dense is None or self._dense.dtype.kind != "f":
+            return np.zeros(rows, dtype=np.bool_)
+        found = np.isnan(self._dense[row_begin : row_begin + rows].reshape(rows, -1)).any(axis=1)
+        return np.asarray(found)
 
     def to_arrow(self, kind: pa.DataType) -> pa.Array:
         if self._dense is None:

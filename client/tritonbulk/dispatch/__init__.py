@@ -19,11 +19,12 @@ from tritonbulk.dispatch.limits import (
     segment_rows_auto,
 )
 from tritonbulk.dispatch.machine import Dispatch
-from tritonbulk.dispatch.policy import Failure, Meaning, fatal, meaning, outcome, refusal
+from tritonbulk.dispatch.policy import NAN, Failure, Meaning, fatal, meaning, outcome, refusal
 from tritonbulk.dispatch.window import FixedWindow, GoodputWindow, Window
 from tritonbulk.dispatch.yielding import YieldingWindow
 
 __all__ = [
+    "NAN",
     "Abort",
     "Action",
     "Dispatch",

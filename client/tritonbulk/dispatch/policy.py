@@ -67,6 +67,9 @@ class Failure:
 ANSWER_STATUS = "WRONG_ANSWER"
 """Status that stands for an answer which came with OK but is not what the model promised."""
 
+NAN = Failure(2, ANSWER_STATUS, "the model's prediction is not a number (NaN)")
+"""How a row stands in the output whose prediction is NaN, where that is asked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:

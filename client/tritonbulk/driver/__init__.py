@@ -1,7 +1,7 @@
 """Driver: the only place with tasks, the clock and deadlines.
 
-``loop`` carries out what `Dispatch` decides; ``attempt`` sends one request; ``startup`` waits for
-several servers at once.
+``loop`` carries out what `Dispatch` decides; ``attempt`` sends one request; ``ends`` reads and
+writes segments; ``startup`` waits for several servers at once.
 """
 
 from tritonbulk.driver.loop import drive

@@ -6,15 +6,14 @@ One loop owns all state; tasks and threads (one reads, one makes parts, two comm
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
-from tritonbulk.clocks import COMMITTERS, StageClock
+from tritonbulk.clocks import StageClock
 from tritonbulk.codec import EncodableRows, Predictions
 from tritonbulk.dispatch import (
+    NAN,
     Abort,
     Action,
     Dispatch,
@@ -30,6 +29,7 @@ from tritonbulk.dispatch import (
 )
 from tritonbulk.driver.announce import Announcer
 from tritonbulk.driver.attempt import attempt, control_of, probe
+from tritonbulk.driver.ends import Ends
 from tritonbulk.driver.messages import (
     Answered,
     Failed,
@@ -45,7 +45,7 @@ from tritonbulk.driver.messages import (
 from tritonbulk.driver.startup import first_of
 from tritonbulk.events import Outcome, RequestEnded, RowsFailed, RunEvent
 from tritonbulk.pipeline import Care, Driven, Joined, Left, NoCare, Pipeline
-from tritonbulk.segments import Segment, plan_batches
+from tritonbulk.segments import Batch, Segment, plan_batches
 from tritonbulk.transport import Transport
 
 WATCH_S = 1.0
@@ -135,10 +135,7 @@ class _Driver:
         self._laid_out_s = self._lay_out_s()
         names = [transport.address for transport in transports]
         self._dispatch = Dispatch(limits, window, names, pipeline.fill_rows)
-        # Their threads start with their first work.
-        self._reader = ThreadPoolExecutor(1, "tritonbulk-read")
-        self._writer = ThreadPoolExecutor(1, "tritonbulk-write")
-        self._committers = ThreadPoolExecutor(COMMITTERS, "tritonbulk-commit")
+        self._ends = Ends(pipeline, self._stages)
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
         self._open: dict[int, OpenSegment] = {}
         self._reading = False
@@ -179,7 +176,7 @@ class _Driver:
                     break
                 if self._may_read():
                     self._reading = True
-                    self._report(self._read)
+                    self._report(self._ends.read)
                 self._carry_out(self._dispatch.step(self._clock()))
                 if self._dispatch.stuck and not self._reading:
                     self._carry_out([self._dispatch.give_up()])
@@ -212,8 +209,7 @@ class _Driver:
         for work in self._works:
             work.cancel()
         await asyncio.gather(*self._works, return_exceptions=True)
-        for threads in (self._reader, self._writer, self._committers):
-            await asyncio.to_thread(threads.shutdown)
+        await self._ends.close()
 
     def _may_read(self) -> bool:
         if self._reading or self._exhausted:
@@ -273,8 +269,19 @@ class _Driver:
         open_.endpoints.add(send.endpoint)
         answered.reply.release()
         self._carry_out(self._dispatch.succeeded(send.request_id, self._clock()))
+        if self._pipeline.fails_nan:
+            self._refuse_nan(batch, open_)
         self._tell("ok", send, answered.seconds)
         self._settle(batch.segment)
+
+    def _refuse_nan(self, batch: Batch, open_: OpenSegment) -> None:
+        """Fail the rows of a batch whose prediction is NaN."""
+        given = batch.row_begin, batch.rows, NAN.code, NAN.text
+        if count := len(open_.predictions.fail_nan(*given)):
+            if self._note is not None:
+                self._note(RowsFailed(count, NAN.code, NAN.text))
+            if error := self._dispatch.tally.refuse(count, NAN):
+                raise error
 
     def _probed(self, asked: Probe, failure: Failure | None) -> None:
         now_s = self._clock()
@@ -352,7 +359,7 @@ class _Driver:
         """Report progress after some rows of a segment were settled; write it if all were."""
         self._observe(self._dispatch.tally.rows_ok, self._dispatch.tally.rows_failed)
         if self._open[index].predictions.complete:
-            self._report(self._write, self._open[index])
+            self._report(self._ends.write, self._open[index])
 
     def _report(self, work: Callable[..., Awaitable[Message]], *given: object) -> None:
         """Run ``work`` as a task whose result becomes a message."""
@@ -363,30 +370,6 @@ class _Driver:
         task = self._tasks.create_task(run())
         self._works.add(task)
         task.add_done_callback(self._works.discard)
-
-    async def _read(self) -> Message:
-        def read() -> tuple[Segment, pa.RecordBatch] | None:
-            with self._stages.busy("read"):
-                return next(self._pipeline.segments, None)
-
-        return Read(await asyncio.get_running_loop().run_in_executor(self._reader, read))
-
-    async def _write(self, done: OpenSegment) -> Message:
-        def write() -> Callable[[], object]:
-            with self._stages.busy("write"):
-                return self._pipeline.write(done.segment, done.encodable.rows, done.predictions)
-
-        def timed_commit() -> float:
-            began_s = time.perf_counter()
-            commit()
-            return time.perf_counter() - began_s
-
-        loop = asyncio.get_running_loop()
-        commit = await loop.run_in_executor(self._writer, write)
-        if await self._pipeline.confirm(frozenset(done.endpoints)):
-            return Unconfirmed(done.segment.index)
-        self._stages.committed(await loop.run_in_executor(self._committers, timed_commit))
-        return Written(done.segment.index)
 
     async def _attempt(self, send: Send) -> Message:
         transport = self._transports[send.endpoint]

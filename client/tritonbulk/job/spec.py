@@ -92,6 +92,7 @@ class JobSpec:
         output: name and Arrow type of each column of a part.
         encoding: how rows become the bytes of a part.
         vectors: how a prediction of several numbers stands in a row.
+        nan: whether a row fails whose prediction is NaN: "keep" or "fail".
         follows: of an increment; None for the first job of a prefix.
         format_version: of all this.
     """
@@ -108,6 +109,7 @@ class JobSpec:
     output: tuple[tuple[str, str], ...]
     encoding: str
     vectors: str
+    nan: str = "keep"
     follows: Follows | None = None
     format_version: int = FORMAT_VERSION
 
