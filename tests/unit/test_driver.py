@@ -413,7 +413,9 @@ def test_a_run_that_is_asked_to_stop_finishes_what_it_has_read():
         return commit_and_stop
 
     run.write = write_and_stop
-    done = run.drive(ScriptedTransport(double), stop=stop, stop_grace_s=60.0)
+    # Slow enough that the wish is heard while few segments are done, on a busy machine too.
+    server = ScriptedTransport(double, delay_s=0.02)
+    done = run.drive(server, stop=stop, stop_grace_s=60.0)
     assert done.stopped
     assert 3 <= len(run.parts) <= 10
     assert run.read <= len(run.parts) + 1, "nothing that was taken on is dropped"
