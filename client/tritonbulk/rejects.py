@@ -7,7 +7,7 @@ bytes. Created, never replaced.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,9 +15,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tritonbulk.codec.predictions import ERROR_COLUMN, STATUS_COLUMN
+from tritonbulk.errors import DamagedError, SinkError
 from tritonbulk.job.commit import read_listed
 from tritonbulk.job.manifest import Manifest
-from tritonbulk.job.protocol import OWN_FOLDER
+from tritonbulk.job.protocol import OWN_FOLDER, StandingJob
+from tritonbulk.job.spec import JobFile
 from tritonbulk.job.stores.base import Store
 from tritonbulk.part import decode_part
 
@@ -31,19 +33,50 @@ ROW_COLUMN = "_tritonbulk_row"
 """Column, int64: its row there, counted from 0; null where a filter makes that unknown."""
 
 
-def write_rejects(store: Store, manifest: Manifest, increment: int, keep: int) -> str | None:
-    """Write the failed rows of one job and return the file's name; None if there are none.
+def list_rejects(store: Store, jobs: Sequence[StandingJob]) -> str | None:
+    """Write the failed rows of each finished job whose rejects do not stand there yet.
+
+    A run may have died between its manifest and them; whichever comes next makes them.
 
     Args:
         store: of the output.
-        manifest: of the job, which is finished.
+        jobs: of the output, in order, the unfinished one too.
+
+    Returns:
+        Why they could not be written; None if all is well.
+    """
+    failed = [
+        (increment, job.file, job.manifest)
+        for increment, job in enumerate(jobs)
+        if job.manifest is not None and job.manifest.rows_failed
+    ]
+    if not failed:
+        return None
+    try:
+        standing = store.names(OWN_FOLDER)
+        for increment, file, manifest in failed:
+            if _file_name(increment) not in standing:
+                write_rejects(store, file, manifest, increment)
+    except (DamagedError, SinkError) as error:
+        return f"the job is finished, but its rejects are not listed: {error}"
+    return None
+
+
+def write_rejects(store: Store, file: JobFile, manifest: Manifest, increment: int) -> None:
+    """Write the failed rows of one job, if it has any.
+
+    Args:
+        store: of the output.
+        file: of the job, which is finished.
+        manifest: likewise.
         increment: number of the job in its output, 0 for the first.
-        keep: how many columns of a part are the input's; they come first.
 
     Raises:
         DamagedError: a part is not as the manifest lists it; no retry.
         SinkError: a part cannot be read; a retry helps once the cause is gone.
     """
+    # The input's columns come first, then predictions, status and error.
+    keep = len(file.spec["output"]) - len(file.spec["tensors"]["outputs"]) - 2
     tables: list[pa.Table] = []
     size_bytes = 0
     for entry in manifest.parts:
@@ -54,14 +87,15 @@ def write_rejects(store: Store, manifest: Manifest, increment: int, keep: int) -
         size_bytes += table.nbytes
         if size_bytes >= REJECTS_BYTES_MAX:
             break
-    if not tables:
-        return None
-    file = io.BytesIO()
-    pq.write_table(pa.concat_tables(tables), file, write_page_checksum=True)
+    if tables:
+        data = io.BytesIO()
+        pq.write_table(pa.concat_tables(tables), data, write_page_checksum=True)
+        store.create(f"{OWN_FOLDER}/{_file_name(increment)}", data.getvalue())
+
+
+def _file_name(increment: int) -> str:
     number = f"-{increment:04d}" if increment else ""
-    name = f"{OWN_FOLDER}/rejects{number}.parquet"
-    store.create(name, file.getvalue())
-    return name
+    return f"rejects{number}.parquet"
 
 
 def _rejected(store: Store, entry: Mapping[str, Any], source: str, keep: int) -> pa.Table:

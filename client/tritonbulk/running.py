@@ -119,7 +119,7 @@ class Run:
         if manifest.rows_failed:
             try:
                 await asyncio.to_thread(
-                    write_rejects, self.job.store, manifest, self.job.increment, len(self.plan.keep)
+                    write_rejects, self.job.store, self.job.file, manifest, self.job.increment
                 )
             except SinkError as error:
                 self.observer.say(f"the job is finished, but its rejects are not listed: {error}")

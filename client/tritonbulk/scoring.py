@@ -26,6 +26,7 @@ from tritonbulk.modelfiles import check_loaded, hash_model
 from tritonbulk.options import DEFAULT_REPOSITORY, ScoreOptions
 from tritonbulk.plan import Plan, make_plan
 from tritonbulk.projection import project
+from tritonbulk.rejects import list_rejects
 from tritonbulk.reporting import Reporter
 from tritonbulk.result import ScoreResult, standing_result, together
 from tritonbulk.running import Observer, Run
@@ -151,6 +152,8 @@ class _Job:
         contract = read_contract(options)
         standing = await asyncio.to_thread(look, self.store, self.sleep)
         check_start(standing, is_fresh=options.fresh)
+        if problem := await asyncio.to_thread(list_rejects, self.store, standing.jobs):
+            self.observer.say(problem)
         inputs = await asyncio.to_thread(job_inputs, source, options, standing)
         if inputs is None:
             said = f"no input is new: every file is in {self.store.name} already"

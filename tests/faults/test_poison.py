@@ -180,6 +180,11 @@ def test_rejects_are_listed_by_themselves(echo_server, tmp_path):
     ]
     assert [each["_tritonbulk_status"] for each in rows] == [13, 3]
     assert "poison" in rows[0]["_tritonbulk_error"]
+    # Of a run that died before it wrote them: the next one does, though the job is finished.
+    expected = first.read_bytes()
+    first.unlink()
+    score(path, tmp_path / "a", echo_server.grpc, segment_rows=64)
+    assert first.read_bytes() == expected
     assert rows[0]["_tritonbulk_input"].endswith("rows.parquet")
 
 
