@@ -11,9 +11,9 @@ import pyarrow as pa
 from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
 from tritonbulk.contract import prediction_row_bytes, row_bytes
 from tritonbulk.dispatch import (
-    FixedWindow,
     GoodputWindow,
     Limits,
+    PinnedWindow,
     Window,
     failed_rows_max,
     fill_rows,
@@ -102,7 +102,7 @@ def make_limits(options: ScoreOptions, rows: int | None) -> Limits:
 
 
 def make_window(options: ScoreOptions, request_bytes: int, endpoints: int) -> Window:
-    """Return the window that was asked for: of fixed width, or one that finds its width.
+    """Return the window that was asked for: pinned, or one that finds its width.
 
     Args:
         options: of the run.
@@ -110,7 +110,7 @@ def make_window(options: ScoreOptions, request_bytes: int, endpoints: int) -> Wi
         endpoints: how many there are.
     """
     if options.in_flight_pinned is not None:
-        return FixedWindow(options.in_flight_pinned)
+        return PinnedWindow(options.in_flight_pinned)
     return GoodputWindow(
         start=WINDOW_START_PER_ENDPOINT * endpoints,
         limit_max=window_max(request_bytes) * endpoints,

@@ -49,11 +49,13 @@ class EndpointChanged:
         endpoint: address of the server.
         state: how.
         reason: why, in a few words; "" if it answers again.
+        quotes_data: the reason may quote values of rows, so that no log takes it.
     """
 
     endpoint: str
     state: EndpointState
     reason: str
+    quotes_data: bool = False
 
 
 @dataclass(frozen=True, slots=True)

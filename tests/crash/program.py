@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from tritonbulk.assembly import make_limits, make_pipeline
 from tritonbulk.contract import Contract, InputTensor, OutputTensor, datatype
-from tritonbulk.dispatch import FixedWindow, Limits
+from tritonbulk.dispatch import Limits, PinnedWindow
 from tritonbulk.driver import drive
 from tritonbulk.job.commit import look, open_job
 from tritonbulk.job.protocol import StandingJob, check_start
@@ -100,7 +100,7 @@ def run(
         drive(
             pipeline,
             limits,
-            FixedWindow(4),
+            PinnedWindow(4),
             [transport],
             lambda *_: None,
             lambda: None,

@@ -20,7 +20,7 @@ from tests.faults.simulated import (
     check_exact,
     rows_of,
 )
-from tritonbulk.dispatch import Failure, FixedWindow, GoodputWindow, Limits, Probe, Send, isolation
+from tritonbulk.dispatch import Failure, GoodputWindow, Limits, PinnedWindow, Probe, Send, isolation
 from tritonbulk.dispatch import policy as policy_module
 from tritonbulk.dispatch.machine import Dispatch
 from tritonbulk.errors import AnswerError, FailureLimitError, ModelError, OutageError
@@ -265,7 +265,7 @@ def balance_is_good():
 
 def endpoints_come_and_go():
     """A new endpoint is asked first and then used; one that goes is used no more."""
-    dispatch = Dispatch(LIMITS, FixedWindow(8), ["a:1"], 64)
+    dispatch = Dispatch(LIMITS, PinnedWindow(8), ["a:1"], 64)
     dispatch.add([Batch(0, 64 * index, 64) for index in range(40)], 8)
     first = dispatch.step(0.0)
     for action in first:
@@ -303,7 +303,7 @@ def limits_stop_a_quarantine():
 
 def deadlines_adapt():
     """An attempt has four times what its like took, at least 5 s, and longer after each time."""
-    dispatch = Dispatch(replace(LIMITS, attempt_s_max=300.0), FixedWindow(1), ["a:1"], 64)
+    dispatch = Dispatch(replace(LIMITS, attempt_s_max=300.0), PinnedWindow(1), ["a:1"], 64)
     dispatch.add([Batch(0, 64 * index, 64) for index in range(60)], 8)
     now, timeouts = 0.0, []
     for _ in range(40):

@@ -10,8 +10,8 @@ from tritonbulk.dispatch import (
     Abort,
     Dispatch,
     FailRows,
-    FixedWindow,
     Limits,
+    PinnedWindow,
     Probe,
     Send,
 )
@@ -82,7 +82,7 @@ class Servers:
 def test_every_row_is_settled_once(
     sizes, requests_max, rows_max, bytes_max, endpoints, poison, failures, random
 ):
-    bounds, window = limits(rows_max, bytes_max), FixedWindow(requests_max)
+    bounds, window = limits(rows_max, bytes_max), PinnedWindow(requests_max)
     dispatch = Dispatch(bounds, window, [f"s{index}:1" for index in range(endpoints)], 16)
     poisonous = {(index, row) for index, size in enumerate(sizes) for row in poison if row < size}
     poisonous -= {(0, 0)}  # something must be scored, or nobody can be judged
@@ -120,7 +120,7 @@ def test_every_row_is_settled_once(
 )
 def test_an_endpoint_that_never_answers_takes_no_row_with_it(sizes, requests_max, endpoints, data):
     dead = data.draw(st.integers(0, endpoints - 1))
-    bounds, window = limits(), FixedWindow(requests_max)
+    bounds, window = limits(), PinnedWindow(requests_max)
     dispatch = Dispatch(bounds, window, [f"s{index}:1" for index in range(endpoints)])
     servers = Servers(dispatch, bounds, window)
     dispatch.add([Batch(index, 0, size) for index, size in enumerate(sizes)], ROW_BYTES)
@@ -141,7 +141,7 @@ def test_an_endpoint_that_never_answers_takes_no_row_with_it(sizes, requests_max
 @given(st.lists(st.integers(1, 50), min_size=2, max_size=12), st.integers(2, 4))
 def test_requests_go_to_the_endpoint_with_the_fewest_rows(sizes, endpoints):
     names = [f"s{index}:1" for index in range(endpoints)]
-    dispatch = Dispatch(limits(rows_max=10**6), FixedWindow(99), names)
+    dispatch = Dispatch(limits(rows_max=10**6), PinnedWindow(99), names)
     dispatch.add([Batch(index, 0, size) for index, size in enumerate(sizes)], ROW_BYTES)
     at = [0] * endpoints
     for action in dispatch.step(0.0):
@@ -152,7 +152,7 @@ def test_requests_go_to_the_endpoint_with_the_fewest_rows(sizes, endpoints):
 
 @given(st.integers(1, 12))
 def test_a_request_waits_longer_after_each_refusal_up_to_a_limit(failures):
-    dispatch = Dispatch(limits(), FixedWindow(4), ["a:1"])
+    dispatch = Dispatch(limits(), PinnedWindow(4), ["a:1"])
     dispatch.add([Batch(0, 0, 5)], ROW_BYTES)
     now, waits = 0.0, []
     for _ in range(failures):

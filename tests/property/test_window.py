@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tritonbulk.dispatch.window import FixedWindow, GoodputWindow
+from tritonbulk.dispatch.window import GoodputWindow, PinnedWindow
 
 LIMIT_MAX = 512
 ROWS = 64
@@ -88,7 +88,7 @@ SERVERS = {
 @pytest.mark.parametrize("seed", range(3))
 def test_it_comes_near_the_best_fixed_width_without_a_storm_of_refusals(name, seed):
     best = max(
-        BatchingServer(**SERVERS[name], seed=seed).run(FixedWindow(width), 10)[0]
+        BatchingServer(**SERVERS[name], seed=seed).run(PinnedWindow(width), 10)[0]
         for width in (4, 8, 12, 16, 24, 32, 48, 64)
     )
     rate, refusals = BatchingServer(**SERVERS[name], seed=seed).run(GoodputWindow(4, LIMIT_MAX), 30)
@@ -162,8 +162,41 @@ def test_a_queue_that_became_shorter_is_not_tried_again_and_again():
     assert refusals <= 0.01 * rate * 120 / ROWS
 
 
-def test_a_fixed_window_never_moves():
-    window = FixedWindow(7)
-    window.answered(5, 7, 1.0)
-    window.refused(7, 1.0, 2.0)
-    assert window.limit == 7
+@settings(max_examples=100)
+@given(
+    st.integers(1, LIMIT_MAX),
+    st.lists(st.tuples(st.integers(1, 10_000), st.integers(1, 600), st.floats(0, 0.2))),
+)
+def test_a_pinned_window_does_not_move_unless_it_is_refused(width, answers):
+    window, now = PinnedWindow(width), 0.0
+    for rows, in_flight, pause in answers:
+        now += pause
+        window.answered(rows, in_flight, now)
+        assert window.limit == width
+
+
+@pytest.mark.parametrize("queue_max", [4, 12, 48])
+@pytest.mark.parametrize("more", [1, 4, 40])
+def test_a_pinned_window_wider_than_the_queue_is_as_fast_as_one_that_fits(queue_max, more):
+    made = {"a_s": 0.005, "b_s": 20e-6, "queue_max": queue_max}
+    fits, refused = BatchingServer(**made).run(PinnedWindow(queue_max), 30)
+    assert not refused
+    window = PinnedWindow(queue_max + 8 + more)
+    rate, refusals = BatchingServer(**made).run(window, 30)
+    assert rate >= 0.93 * fits
+    assert refusals <= 0.02 * rate * 30 / ROWS
+
+
+@settings(max_examples=100)
+@given(st.integers(2, LIMIT_MAX), st.integers(1, 300), st.floats(0.001, 0.5))
+def test_a_pinned_window_comes_back_when_refusals_cease(width, refusals, wait_s):
+    window, now = PinnedWindow(width), 0.0
+    for _ in range(refusals):
+        now += 3 * wait_s
+        window.refused(window.limit, wait_s, now)
+        assert 1 <= window.limit < width
+    for _ in range(10 + 8 * width):
+        now += wait_s / window.limit
+        window.answered(ROWS, window.limit, now)
+        assert window.limit <= width
+    assert window.limit >= min(int(0.7 * width), int(0.7 ** min(refusals, 4) * width) or 1)

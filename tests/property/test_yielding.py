@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tritonbulk.dispatch import FixedWindow, YieldingWindow
+from tritonbulk.dispatch import PinnedWindow, YieldingWindow
 from tritonbulk.dispatch.yielding import PAUSE_S_MAX
 from tritonbulk.errors import OptionError
 from tritonbulk.polite import YieldTo, check_priority, parse_yield_to
@@ -16,7 +16,7 @@ FELT = st.one_of(st.none(), st.floats(0, 10))
 @settings(max_examples=300, deadline=None)
 @given(st.integers(1, 64), st.lists(FELT, max_size=200))
 def test_it_stays_within_the_inner_window_and_never_pauses_for_long(width, readings):
-    window, paused = YieldingWindow(FixedWindow(width), YIELD), 0
+    window, paused = YieldingWindow(PinnedWindow(width), YIELD), 0
     for second, mean_s in enumerate(readings):
         before = window.limit
         window.felt(mean_s, float(second))
@@ -33,7 +33,7 @@ def test_it_stays_within_the_inner_window_and_never_pauses_for_long(width, readi
 @given(st.integers(1, 64), st.floats(0.0005, 0.02), st.integers(1, 8))
 def test_it_settles_where_others_do_not_feel_it(width, service_s, instances):
     """A queue whose mean wait grows with what is in flight beyond the instances."""
-    window = YieldingWindow(FixedWindow(width), YIELD)
+    window = YieldingWindow(PinnedWindow(width), YIELD)
     felt = []
     for second in range(300):
         mean_s = max(window.limit - instances, 0) * service_s / instances
@@ -46,7 +46,7 @@ def test_it_settles_where_others_do_not_feel_it(width, service_s, instances):
 
 
 def test_it_takes_all_back_when_others_have_gone():
-    window = YieldingWindow(FixedWindow(32), YIELD)
+    window = YieldingWindow(PinnedWindow(32), YIELD)
     for second in range(10):
         window.felt(0.0, float(second))
     assert (window.limit, window.yields) == (32, False)

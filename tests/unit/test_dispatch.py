@@ -1,5 +1,6 @@
 """The dispatcher's ends and limits; what it does about rows is in ``tests/property``."""
 
+import logging
 import math
 
 import pytest
@@ -9,24 +10,27 @@ from tritonbulk.dispatch import (
     Abort,
     Dispatch,
     Failure,
-    FixedWindow,
     Limits,
+    PinnedWindow,
     Probe,
     Send,
     batch_rows_auto,
     failed_rows_max,
     fill_rows,
 )
+from tritonbulk.dispatch.breaker import FAILURES_IN_A_ROW_MAX
+from tritonbulk.dispatch.endings import outage
 from tritonbulk.dispatch.limits import window_max
 from tritonbulk.errors import OutageError
 from tritonbulk.segments import Batch
+from tritonbulk.telemetry.logs import RunLog, complain, configure_logs
 
 DOWN = Failure(14, "UNAVAILABLE", "failed to connect to all addresses")
 FULL = Failure(14, "UNAVAILABLE", "[request id: 1] Exceeds maximum queue size")
 
 
 def test_an_outage_ends_the_run_after_its_time_and_not_before():
-    dispatch = Dispatch(Limits(10.0, 10), FixedWindow(1), ["gpu1:8001"])
+    dispatch = Dispatch(Limits(10.0, 10), PinnedWindow(1), ["gpu1:8001"])
     dispatch.add([Batch(0, 0, 4)], 10)
     now = 0.0
     while now < 10.0:
@@ -42,7 +46,7 @@ def test_an_outage_ends_the_run_after_its_time_and_not_before():
 
 
 def test_a_row_scored_ends_an_outage():
-    dispatch = Dispatch(Limits(10.0, 10), FixedWindow(2), ["a:1"])
+    dispatch = Dispatch(Limits(10.0, 10), PinnedWindow(2), ["a:1"])
     dispatch.add([Batch(0, 0, 4), Batch(0, 4, 4)], 10)
     first, second = dispatch.step(0.0)
     dispatch.failed(first.request_id, DOWN, 8.0)
@@ -77,7 +81,7 @@ def test_batch_rows_follow_from_the_model_alone(inputs, max_batch_size, rows):
 
 
 def test_a_queue_that_stays_full_is_an_outage_too():
-    dispatch = Dispatch(Limits(10.0, 10), FixedWindow(1), ["a:1"])
+    dispatch = Dispatch(Limits(10.0, 10), PinnedWindow(1), ["a:1"])
     dispatch.add([Batch(0, 0, 4)], 10)
     now = 0.0
     while now < 10.0:
@@ -91,7 +95,7 @@ def test_a_queue_that_stays_full_is_an_outage_too():
 
 
 def test_a_run_may_wait_for_ever():
-    dispatch = Dispatch(Limits(math.inf, 10), FixedWindow(1), ["a:1"])
+    dispatch = Dispatch(Limits(math.inf, 10), PinnedWindow(1), ["a:1"])
     dispatch.add([Batch(0, 0, 4)], 10)
     (send,) = dispatch.step(0.0)
     dispatch.failed(send.request_id, DOWN, 0.0)
@@ -100,7 +104,7 @@ def test_a_run_may_wait_for_ever():
 
 
 def test_time_in_which_nothing_was_asked_is_no_outage():
-    dispatch = Dispatch(Limits(10.0, 10), FixedWindow(1), ["a:1"])
+    dispatch = Dispatch(Limits(10.0, 10), PinnedWindow(1), ["a:1"])
     dispatch.add([Batch(0, 0, 4)], 10)
     (send,) = dispatch.step(500.0)
     dispatch.failed(send.request_id, DOWN, 501.0)
@@ -109,7 +113,7 @@ def test_time_in_which_nothing_was_asked_is_no_outage():
 
 
 def test_idle_endpoints_take_turns():
-    dispatch = Dispatch(Limits(10.0, 10), FixedWindow(1), ["a:1", "b:1", "c:1"])
+    dispatch = Dispatch(Limits(10.0, 10), PinnedWindow(1), ["a:1", "b:1", "c:1"])
     dispatch.add([Batch(0, row, 1) for row in range(6)], 10)
     seen = []
     for _ in range(6):
@@ -130,7 +134,7 @@ def test_the_failures_allowed_are_a_share_of_all_rows(fraction, rows, allowed):
 def test_a_full_queue_narrows_the_window_and_an_answer_is_told_to_it():
     seen = []
 
-    class Told(FixedWindow):
+    class Told(PinnedWindow):
         def answered(self, rows, in_flight, now_s):
             seen.append(("answered", rows, in_flight, now_s))
 
@@ -157,3 +161,49 @@ def test_the_window_finds_no_more_requests_than_bytes_allow(request_bytes, reque
 )
 def test_a_batch_is_filled_as_far_as_bytes_allow(max_batch_size, row_bytes, rows):
     assert fill_rows(max_batch_size, row_bytes) == rows
+
+
+@pytest.mark.parametrize(
+    ("failure", "quotes"),
+    [
+        (Failure(13, "INTERNAL", "ValueError: cannot score 'Jane Doe'"), True),
+        (Failure(3, "INVALID_ARGUMENT", "row of 'Jane Doe' refused"), True),
+        (Failure(2, "WRONG_ANSWER", "output 'y' says 'Jane Doe'"), True),
+        (Failure(14, "UNAVAILABLE", "'Jane Doe' is on holiday"), True),
+        (Failure(14, "UNAVAILABLE", "Connection refused"), False),
+        (Failure(14, "UNAVAILABLE", "Socket closed"), False),
+        (Failure(13, "INTERNAL", "Stub process 'm_0_0' is not healthy."), False),
+    ],
+)
+def test_what_may_quote_rows_is_in_no_log_and_in_no_sentence_of_the_run(failure, quotes, capfd):
+    dispatch = Dispatch(Limits(100.0, 10), PinnedWindow(1), ["a:1"])
+    dispatch.take_changes()
+    dispatch.add([Batch(0, 0, 1)], 8)
+    for now in range(FAILURES_IN_A_ROW_MAX):
+        for action in dispatch.step(float(now)):
+            if isinstance(action, Send):
+                dispatch.failed(action.request_id, failure, float(now))
+    _, silence = dispatch.silence(9.0)
+    dispatch._endpoints.leave(0, failure, 9.0)
+    dispatch._endpoints.probe_failed(0, failure, 9.5)
+    changes = dispatch.take_changes()
+    assert {each.quotes_data for each in changes} == {quotes}
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        configure_logs("json")
+        for each in changes:
+            RunLog().note(each)
+        RunLog().say(silence)
+        complain(outage("a:1", failure, 9.0), str(outage("a:1", failure, 9.0)), 3)
+    finally:
+        root.handlers[:], root.level = handlers, level
+    logged = capfd.readouterr().err
+    assert ("Jane" in str([each.reason for each in changes])) == quotes
+    assert "Jane" not in logged
+    assert ("digest" in logged) == quotes
+
+
+def test_endpoints_are_up_from_the_start():
+    changes = Dispatch(Limits(10.0, 10), PinnedWindow(1), ["a:1", "b:1"]).take_changes()
+    assert [(each.endpoint, each.state) for each in changes] == [("a:1", "up"), ("b:1", "up")]

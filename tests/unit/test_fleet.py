@@ -119,3 +119,12 @@ def test_people_are_told_what_lasts_and_no_more():
     assert said[2].startswith("no row was scored for 60 s")
     assert said[3] == "a:1 is back after 66.0 s"
     assert len(said) == 4
+
+
+def test_no_sentence_quotes_what_the_model_said_of_rows():
+    said = []
+    told = Announcer(said.append, 900.0)
+    reason = "INTERNAL: ValueError: cannot score 'Jane Doe': what is wrong"
+    told.changed(EndpointChanged("a:1", "resting", reason, quotes_data=True), 0.0)
+    told.tick(2.0, "", 2.0)
+    assert said == ["a:1 gets no requests for now (INTERNAL)"]

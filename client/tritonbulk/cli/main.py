@@ -9,6 +9,7 @@ Exit codes: 0 all rows ok · 1 finished with failed rows · 2 wrong use · 3 ser
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -71,6 +72,8 @@ def main() -> NoReturn:
 
     if hasattr(signal, "SIGTERM"):
         signal.signal(signal.SIGTERM, terminate)
+    # What gRPC has to say comes as failures; its own lines are no JSON, and nothing for people.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     keep_freed_memory()
     try:
         code = command.main(standalone_mode=False)

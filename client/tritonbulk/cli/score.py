@@ -140,7 +140,7 @@ from tritonbulk.scoring import run_score
     type=number_or_auto,
     metavar="N|auto",
     default="auto",
-    help="Requests in flight; auto: as many as raise the rate.",
+    help="Requests in flight, fewer while a server refuses; auto: as many as raise the rate.",
 )
 @click.option(
     "--profile",

@@ -20,7 +20,7 @@ from tritonbulk.dispatch.limits import (
 )
 from tritonbulk.dispatch.machine import Dispatch
 from tritonbulk.dispatch.policy import NAN, Failure, Meaning, fatal, meaning, outcome, refusal
-from tritonbulk.dispatch.window import FixedWindow, GoodputWindow, Window
+from tritonbulk.dispatch.window import GoodputWindow, PinnedWindow, Window
 from tritonbulk.dispatch.yielding import YieldingWindow
 
 __all__ = [
@@ -30,10 +30,10 @@ __all__ = [
     "Dispatch",
     "FailRows",
     "Failure",
-    "FixedWindow",
     "GoodputWindow",
     "Limits",
     "Meaning",
+    "PinnedWindow",
     "Probe",
     "Say",
     "Send",

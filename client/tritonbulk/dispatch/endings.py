@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tritonbulk.dispatch.policy import Failure, Meaning, meaning
+from tritonbulk.dispatch.policy import Failure, Meaning, meaning, quotes_data
 from tritonbulk.errors import (
     AnswerError,
     FailureLimitError,
@@ -34,10 +34,12 @@ def outage(endpoint: str, failure: Failure, silence_s: float) -> OutageError:
             advice = "it fails rows that it scored before: look at its log, restart it"
         case _:
             advice = "check that it runs and that the address is right"
-    return OutageError(
+    error = OutageError(
         f"no row was scored for {silence_s:.0f} s (last word of {endpoint}: {failure}); {advice}, "
         "then run again"
     )
+    error.quotes_data = quotes_data(failure)
+    return error
 
 
 def too_full(rows: int) -> str:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Sequence
 
 from tritonbulk.dispatch.breaker import Breaker
-from tritonbulk.dispatch.policy import Meaning
+from tritonbulk.dispatch.policy import Failure, Meaning, meaning, quotes_data
 from tritonbulk.dispatch.requests import Request
 from tritonbulk.events import EndpointChanged
 
@@ -30,6 +30,7 @@ class Endpoint:
             taken out.
         is_probed: whether a control is under way there.
         is_probed_alone: whether controls go there only while nothing else is in flight.
+        quotes_data: whether the breaker's reason may quote values of rows.
         is_trial: nothing is known against it, and nothing for it: it gets one request at a time.
     """
 
@@ -41,6 +42,7 @@ class Endpoint:
         self.vouched_s = -math.inf
         self.is_probed = False
         self.is_probed_alone = False
+        self.quotes_data = False
         self.is_trial = False
         self._rows_sent = 0
         self._speed = 0.0
@@ -99,6 +101,8 @@ class Endpoints:
         self._changes: list[EndpointChanged] = []
         self.out: set[int] = set()
         """Indexes of those that get no requests, but may again."""
+        for index in range(len(self._all)):
+            self._tell(index)
 
     def __getitem__(self, index: int) -> Endpoint:
         """Return one of them."""
@@ -176,25 +180,26 @@ class Endpoints:
         """Whether none is left that could be used."""
         return all(each.breaker.state == "gone" for each in self._all)
 
-    def leave(self, index: int, meaning: Meaning, reason: str, now_s: float) -> None:
+    def leave(self, index: int, failure: Failure, now_s: float) -> None:
         """Take one out at once."""
-        each = self._all[index]
-        each.breaker.leave(reason, now_s, is_sick=meaning is Meaning.SICK)
-        self._taken_out(index)
+        is_sick = meaning(failure) is Meaning.SICK
+        self._all[index].breaker.leave(str(failure), now_s, is_sick=is_sick)
+        self._taken_out(index, failure)
 
-    def failed(self, index: int, reason: str, now_s: float) -> None:
+    def failed(self, index: int, failure: Failure, now_s: float) -> None:
         """Take note of a failure that counts; it is taken out if there are too many."""
-        self._all[index].breaker.failed(reason, now_s)
-        self._taken_out(index)
+        self._all[index].breaker.failed(str(failure), now_s)
+        self._taken_out(index, failure)
 
     def probe(self, index: int) -> None:
         """Take note that a control goes to one that is out."""
         self._all[index].breaker.probe()
         self._tell(index)
 
-    def probe_failed(self, index: int, reason: str, now_s: float) -> None:
+    def probe_failed(self, index: int, failure: Failure, now_s: float) -> None:
         """Take note that one that is out cannot be used yet."""
-        self._all[index].breaker.probe_failed(reason, now_s)
+        self._all[index].breaker.probe_failed(str(failure), now_s)
+        self._all[index].quotes_data = quotes_data(failure)
         self._tell(index)
 
     def restore(self, index: int, *, is_trial: bool) -> None:
@@ -202,12 +207,14 @@ class Endpoints:
         each = self._all[index]
         each.is_trial = is_trial
         each.breaker = Breaker(each.breaker.rests + 1 if is_trial else 0)
+        each.quotes_data = False
         self.out.discard(index)
         self._tell(index)
 
     def retire(self, index: int, reason: str) -> None:
         """Send nothing more to one; what is in flight there may still be answered."""
         self._all[index].breaker.retire(reason)
+        self._all[index].quotes_data = False
         self.out.discard(index)
         self._tell(index)
 
@@ -221,12 +228,14 @@ class Endpoints:
         for each in self._all:
             each.is_probed_alone = True
 
-    def _taken_out(self, index: int) -> None:
+    def _taken_out(self, index: int, failure: Failure) -> None:
         if self._all[index].breaker.state == "resting" and index not in self.out:
             self.out.add(index)
             self._all[index].vouched_s = -math.inf
+            self._all[index].quotes_data = quotes_data(failure)
             self._tell(index)
 
     def _tell(self, index: int) -> None:
         each = self._all[index]
-        self._changes.append(EndpointChanged(each.name, each.breaker.state, each.breaker.reason))
+        state, reason = each.breaker.state, each.breaker.reason
+        self._changes.append(EndpointChanged(each.name, state, reason, each.quotes_data))

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from tritonbulk.dispatch.policy import Failure, Meaning, meaning
+from tritonbulk.dispatch.policy import Failure, Meaning, is_connection, meaning
 from tritonbulk.dispatch.requests import Queue, Request, Stage
 from tritonbulk.segments import Batch
 
@@ -205,7 +205,7 @@ def sentence(failure: Failure) -> Failure:
     What a dying server leaves of a connection differs from run to run, so it is not repeated.
     """
     match meaning(failure):
-        case Meaning.LOST if _is_connection(failure):
+        case Meaning.LOST if is_connection(failure):
             text = "the server died each time this row was sent alone"
         case Meaning.SICK:
             text = "the process that runs the model died each time this row was sent alone"
@@ -214,11 +214,3 @@ def sentence(failure: Failure) -> Failure:
         case _:
             return failure
     return replace(failure, text=text)
-
-
-_CONNECTION_TEXTS = ("socket", "connection", "stream removed", "ping timeout", "endpoint", "tcp")
-
-
-def _is_connection(failure: Failure) -> bool:
-    """Return whether a lost request's text is the channel's, not the model's own."""
-    return any(text in failure.text.lower() for text in _CONNECTION_TEXTS)

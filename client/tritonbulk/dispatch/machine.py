@@ -22,7 +22,7 @@ from tritonbulk.dispatch.isolation import (
     Isolation,
 )
 from tritonbulk.dispatch.limits import Limits
-from tritonbulk.dispatch.policy import TREATMENTS, Failure, Meaning, fatal, meaning
+from tritonbulk.dispatch.policy import TREATMENTS, Failure, Meaning, discreet, fatal, meaning
 from tritonbulk.dispatch.quota import RetryQuota
 from tritonbulk.dispatch.requests import Queue, Request, Stage
 from tritonbulk.dispatch.tally import Tally
@@ -125,7 +125,7 @@ class Dispatch:
         """Return the seconds since the last row was scored, if all has failed since, and why."""
         if self._last is None:
             return 0.0, ""
-        return now_s - self._scored_s, f"last word of {self._last[0]}: {self._last[1]}"
+        return now_s - self._scored_s, f"last word of {self._last[0]}: {discreet(self._last[1])}"
 
     def take_changes(self) -> list[EndpointChanged]:
         """Return how endpoints are treated differently since the last call."""
@@ -217,9 +217,9 @@ class Dispatch:
             return self._control_failed(request, failure, kind, now_s)
         treatment = TREATMENTS[kind]
         if treatment.leaves:
-            self._endpoints.leave(request.endpoint, kind, str(failure), now_s)
+            self._endpoints.leave(request.endpoint, failure, now_s)
         elif treatment.counts and request.stage is Stage.PLAIN:
-            self._endpoints.failed(request.endpoint, str(failure), now_s)
+            self._endpoints.failed(request.endpoint, failure, now_s)
         if kind is Meaning.BUSY:
             self._window.refused(in_flight, now_s - request.sent_s, now_s)
             self._endpoints[request.endpoint].breaker.refused(now_s)
@@ -301,10 +301,10 @@ class Dispatch:
             self._controls_s = now_s + CONTROL_WAIT_S
             return []
         if is_out:
-            self._endpoints.probe_failed(index, str(failure), now_s)
+            self._endpoints.probe_failed(index, failure, now_s)
             each.breaker.is_sick |= kind is Meaning.SICK
         else:
-            self._endpoints.leave(index, kind, str(failure), now_s)
+            self._endpoints.leave(index, failure, now_s)
         is_sick = TREATMENTS[kind].blames or kind is Meaning.SICK
         self._isolation.void(index, now_s, is_sick=is_sick)
         if kind is Meaning.WRONG:

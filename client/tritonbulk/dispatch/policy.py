@@ -185,6 +185,8 @@ TREATMENTS: Mapping[Meaning, Treatment] = {
     Meaning.OVERSIZE: Treatment(cost=0),
 }
 
+_CONNECTION_TEXTS = ("socket", "connection", "stream removed", "ping timeout", "endpoint", "tcp")
+
 _UNAVAILABLE = 14
 """Number of the gRPC status with which servers refuse."""
 
@@ -201,6 +203,23 @@ def find_rule(failure: Failure) -> Rule:
 def meaning(failure: Failure) -> Meaning:
     """Return what a failure means."""
     return find_rule(failure).meaning
+
+
+def is_connection(failure: Failure) -> bool:
+    """Return whether a lost request's text is the channel's, not the model's own."""
+    return any(text in failure.text.lower() for text in _CONNECTION_TEXTS)
+
+
+def quotes_data(failure: Failure) -> bool:
+    """Return whether a failure's text may be the model's own, which may quote values of rows."""
+    kind = meaning(failure)
+    is_own = kind is Meaning.LOST and not is_connection(failure)
+    return is_own or kind in (Meaning.SUSPECT, Meaning.REJECTED, Meaning.WRONG)
+
+
+def discreet(failure: Failure) -> str:
+    """Return status and text for people, without what may quote values of rows."""
+    return failure.status if quotes_data(failure) else str(failure)
 
 
 def outcome(failure: Failure) -> Outcome:

@@ -1,8 +1,9 @@
 """The window: how many requests may be in flight. Policies are pure functions of what was seen.
 
-`FixedWindow` never moves. `GoodputWindow` climbs while more requests in flight give more rows a
-second, and holds where they no longer do. Limits that follow latency (Vegas, Gradient) take the
-batcher's waiting for congestion, and additive increase (AIMD) never stops lengthening the queue.
+`GoodputWindow` climbs while more requests in flight give more rows a second, and holds where they
+no longer do. Limits that follow latency (Vegas, Gradient) take the batcher's waiting for
+congestion, and additive increase (AIMD) never stops lengthening the queue. `PinnedWindow` moves
+only when a server refuses.
 """
 
 from __future__ import annotations
@@ -67,23 +68,6 @@ class Window(Protocol):
             now_s: the time.
         """
         ...
-
-
-class FixedWindow:
-    """A window of constant width.
-
-    Args:
-        limit: requests, at least 1.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-
-    def answered(self, rows: int, in_flight: int, now_s: float) -> None:
-        """See `Window.answered`; changes nothing."""
-
-    def refused(self, in_flight: int, wait_s: float, now_s: float) -> None:
-        """See `Window.refused`; changes nothing."""
 
 
 class GoodputWindow:
@@ -224,3 +208,17 @@ class GoodputWindow:
         self._rows = 0
         self._answers = 0
         self._was_full = False
+
+
+class PinnedWindow(GoodputWindow):
+    """A window of a width that was asked for; refusals narrow it, and it comes back as they cease.
+
+    A server that refuses what is over its queue would else refuse the same requests again and
+    again. Without a refusal it never moves.
+
+    Args:
+        limit: requests, at least 1.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(start=limit, limit_max=limit)

@@ -43,6 +43,8 @@ class Announcer:
     def changed(self, change: EndpointChanged, now_s: float) -> None:
         """Take note of how an endpoint is treated from now on."""
         known = self._out.get(change.endpoint)
+        # What may quote rows is not for a log; it stands in the output, and in the server's log.
+        reason = change.reason.partition(":")[0] if change.quotes_data else change.reason
         if change.state == "up":
             if known is not None and known.is_told:
                 self._say(f"{change.endpoint} is back after {now_s - known.since_s:.1f} s")
@@ -51,9 +53,9 @@ class Announcer:
             self._say(f"{change.endpoint} is used no longer ({change.reason})")
             self._out.pop(change.endpoint, None)
         elif known is None:
-            self._out[change.endpoint] = _Out(now_s, change.reason)
+            self._out[change.endpoint] = _Out(now_s, reason)
         elif change.state == "resting":
-            known.reason = change.reason
+            known.reason = reason
 
     def tick(self, silence_s: float, reason: str, now_s: float) -> None:
         """Say what has lasted long enough.

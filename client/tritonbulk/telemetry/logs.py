@@ -112,9 +112,10 @@ class RunLog:
     def note(self, event: RunEvent) -> None:
         """Record what happens to endpoints and to rows that are given up."""
         match event:
-            case EndpointChanged(endpoint, state, reason):
+            case EndpointChanged(endpoint, state, reason, quotes):
                 level = logging.INFO if state == "up" else logging.WARNING
-                _record(level, "endpoint", endpoint=endpoint, state=state, reason=reason)
+                why = {"digest": _digest(reason)} if quotes else {"reason": reason}
+                _record(level, "endpoint", endpoint=endpoint, state=state, **why)
             case RowsFailed(rows, status, text):
                 _record(
                     logging.WARNING, "rows_failed", rows=rows, code=status, digest=_digest(text)
