@@ -6,7 +6,7 @@ In this order: nothing is written before everything is proved.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as distribution_version
 
@@ -18,6 +18,7 @@ from tritonbulk.contract import (
     check_columns,
     element_type,
 )
+from tritonbulk.errors import OptionError
 from tritonbulk_export.chains.stages import publish_stages
 from tritonbulk_export.config import derive_batch_size
 from tritonbulk_export.content import Content
@@ -30,7 +31,7 @@ from tritonbulk_export.releasing import release
 from tritonbulk_export.serving import BatchSize, Serving, check_batch_size
 from tritonbulk_export.spec import Exported, SourceModel, Target
 from tritonbulk_export.storage import files_digest
-from tritonbulk_export.tuning import read_bench, run_bench
+from tritonbulk_export.tuning import TUNE_S_MAX, read_bench, run_bench
 
 
 def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
@@ -40,6 +41,7 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         TritonbulkError: see the public functions in `tritonbulk_export`.
     """
     check_name(target.name)
+    _check_options(target)
     if target.max_batch_size is not None:
         check_batch_size(target.max_batch_size, row_bytes=1)
     path = target.serving.overrides
@@ -100,6 +102,33 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         notes=notes,
         precision=proved.precision,
     )
+
+
+def _check_options(target: Target) -> None:
+    """Refuse options that would have no effect, or no meaning, before any work.
+
+    Raises:
+        OptionError: says which; a retry does not help.
+    """
+    precision = target.precision
+    default = {each.name: each.default for each in fields(Target)}
+    for option, is_given, needed in (
+        ("--keep-fp32", bool(target.keep_fp32), ("fp16", "bf16")),
+        ("--half-io", target.half_io, ("fp16",)),
+        ("--int8-preset", target.int8_preset != default["int8_preset"], ("int8",)),
+        ("--calibration-rows", target.calibration_rows != default["calibration_rows"], ("int8",)),
+    ):
+        if is_given and precision not in needed:
+            raise OptionError(
+                f"{option} goes with --precision {' or '.join(needed)}, not {precision}"
+            )
+    if target.stage_gpus and target.stages is None:
+        raise OptionError("--stage-gpus places the stages of --stages N, which is not given")
+    if target.tune_s is not None and not 0 < target.tune_s <= TUNE_S_MAX:
+        raise OptionError(
+            f"--tune {target.tune_s:g} is no budget; give seconds, above 0 and at most "
+            f"{TUNE_S_MAX:,}"
+        )
 
 
 def _queue_notes(serving: Serving) -> tuple[str, ...]:

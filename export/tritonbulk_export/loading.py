@@ -50,6 +50,33 @@ def load(target: LoadTarget, model: str) -> None:
         _call(target, stub.RepositoryModelLoad, request, LOAD_S, f"load {model}")
 
 
+def served_versions(target: LoadTarget, model: str) -> tuple[int, ...]:
+    """Return the versions of ``model`` that the server has ready, in order; raises as `load`."""
+    with _stub(target) as stub:
+        request = service_pb2.RepositoryIndexRequest(ready=True)
+        index = _call(target, stub.RepositoryIndex, request, INFER_S, "list its models")
+    return tuple(
+        sorted(int(m.version) for m in index.models if m.name == model and m.version.isdigit())
+    )
+
+
+def load_version(target: LoadTarget, model: str, version: int) -> None:
+    """Tell the server to load ``model``, and check that this brings ``version``.
+
+    Raises:
+        ModelError: it does not, as when the server reads another repository. No retry.
+        AuthError, OutageError: see `load`.
+    """
+    load(target, model)
+    served = served_versions(target, model)
+    if version not in served:
+        raise ModelError(
+            f"{target.endpoint} does not read this repository: after loading {model!r} it serves "
+            f"{', '.join(map(str, served)) or 'no version'} of it, not {version}; give the "
+            "--repository that the server was started with"
+        )
+
+
 def unload(target: LoadTarget, model: str) -> None:
     """Tell the server to unload ``model``; raises as `load`."""
     with _stub(target) as stub:
@@ -166,6 +193,11 @@ def _call(target: LoadTarget, method: Any, request: Any, timeout_s: float, what:
         if "explicit model load / unload is not allowed" in words:
             raise ModelError(
                 f"{target.endpoint} refuses to {what}: {words}; start it with explicit control"
+            ) from error
+        if "failed to poll from model repository" in words:
+            raise ModelError(
+                f"{target.endpoint} finds no such model to {what}: {words}; give the --repository "
+                "that the server was started with"
             ) from error
         if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
             raise OutageError(f"{target.endpoint} could not {what}: {words}") from error

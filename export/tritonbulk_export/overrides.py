@@ -27,6 +27,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from tritonbulk.contract import CONTRACT_PARAMETER
 from tritonbulk.errors import InputError, OptionError
+from tritonbulk_export.serving import INSTANCES_MAX, MAX_BATCH_SIZE_MAX
 
 BYTES_MAX = 1 << 20
 RESERVED_PARAMETERS = (CONTRACT_PARAMETER, "tritonbulk_sha256")
@@ -42,6 +43,9 @@ _FIXED = {
     "default_model_filename": "export decides it",
     "cc_model_filenames": "the TensorRT kit decides it",
     "version_policy": "publishing and rollback decide it",
+    "sequence_batching": "rows are scored each by itself, in any order",
+    "model_transaction_policy": "a request has one answer; decoupled models cannot be scored",
+    "model_repository_agents": "they change what is loaded after it was proved",
     "ensemble_scheduling": "tritonbulk export pipeline decides it",
 }
 _INTEGERS = {
@@ -58,21 +62,26 @@ def read_overrides(path: Path) -> Mapping[str, Any]:
 
     Raises:
         InputError: it cannot be read, or is no TOML; a retry does not help.
+        OptionError: see `apply_overrides`.
     """
     try:
         if path.stat().st_size > BYTES_MAX:
             raise InputError(f"--config {path} is larger than 1 MiB; give a small TOML file")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise InputError(f"--config {path} cannot be read: {reason}; give a TOML file") from error
+    # What has no meaning is said before the model is proved, not after.
+    apply_overrides(pb.ModelConfig(), values, f"--config {path}")
+    return values
 
 
 def apply_overrides(config: pb.ModelConfig, values: Mapping[str, Any], where: str) -> list[str]:
     """Merge ``values`` into ``config`` and return the names of the fields that were given.
 
     Raises:
-        OptionError: a field is unknown, of another type, or not for users to change. No retry.
+        OptionError: a field is unknown, of another type, out of bounds, or not for users to
+            change. No retry.
     """
     for name in values:
         if name in _FIXED:
@@ -81,7 +90,17 @@ def apply_overrides(config: pb.ModelConfig, values: Mapping[str, Any], where: st
         if name in RESERVED_PARAMETERS:
             raise OptionError(f"{where}: parameters.{name} is written by export alone")
     _merge(config, values, where, "")
+    if "max_batch_size" in values:
+        _check_bounds(where, "max_batch_size", config.max_batch_size, 1, MAX_BATCH_SIZE_MAX)
+    for number, group in enumerate(config.instance_group):
+        # 0 is what Triton takes for its own default.
+        _check_bounds(where, f"instance_group[{number}].count", group.count, 0, INSTANCES_MAX)
     return sorted(values)
+
+
+def _check_bounds(where: str, at: str, value: int, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise OptionError(f"{where}: {at} {value} is not between {least:,} and {most:,}")
 
 
 def _merge(message: Message, values: Mapping[str, Any], where: str, path: str) -> None:

@@ -5,7 +5,7 @@ Nothing is written here: what does not stand the proof leaves no trace.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,6 +32,7 @@ from tritonbulk_export.spec import (
     SourceModel,
     Target,
     Tensors,
+    Waiver,
 )
 from tritonbulk_export.survival import check_survival
 from tritonbulk_export.targets import release
@@ -75,6 +76,7 @@ def prove(source: SourceModel, sample: pa.Table, target: Target) -> Proved:
     _check_options(target, sample)
     source, names = with_plain_names(source, target)
     mended = repair(source.graph, release(target.triton))
+    _check_waivers(target.waivers, [output.name for output in mended.graph.graph.output])
     golden = golden_rows(sample, source.inputs)
     tensors = gathered(golden.to_batches()[0], source.inputs)
     case = _Case(source, sample, target, golden, tensors)
@@ -221,6 +223,16 @@ def _check_options(target: Target, sample: pa.Table) -> None:
             f"--labels {target.labels}: the sample has no such column; it has "
             f"{', '.join(sample.column_names[:8])}"
         )
+
+
+def _check_waivers(given: Sequence[Waiver], outputs: Sequence[str]) -> None:
+    for waiver in given:
+        output, dot, _ = waiver.name.rpartition(".")
+        if dot and output not in outputs:
+            raise OptionError(
+                f"--waive {waiver.name}: the model has no output {output!r}; it has "
+                f"{', '.join(outputs)}"
+            )
 
 
 def _outputs(session: Session, shapes: RowShapes) -> tuple[OutputTensor, ...]:

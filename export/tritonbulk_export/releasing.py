@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tritonbulk.errors import TritonbulkError
 from tritonbulk_export.content import Content
-from tritonbulk_export.loading import check_golden, unload
+from tritonbulk_export.loading import check_golden, load_version, served_versions, unload
 from tritonbulk_export.loading import load as load_on
 from tritonbulk_export.publish import Published, publish
 from tritonbulk_export.rollback import RolledBack, retract
@@ -39,30 +39,38 @@ def release(
     """Publish, and let the server load the version and score its golden rows.
 
     Raises:
-        TritonbulkError: as `publish.publish`, `loading.load` and `loading.check_golden`. If the
-            server fails, what was published is taken back, and the server told to load what was
-            there before.
+        TritonbulkError: as `publish.publish`, `loading.load_version` and `loading.check_golden`.
+            A server that does not answer is an error before anything is published. If it fails
+            later, what was published is taken back, and the server told to load what was there
+            before.
     """
-    published = publish(content, repository, now, staging)
     if target is None:
-        return Release(published)
+        return Release(publish(content, repository, now, staging))
     model = content.contract.model
+    served = served_versions(target, model)
+    published = publish(content, repository, now, staging)
     try:
-        load_on(target, model)
+        if published.is_served:
+            load_version(target, model, published.version)
+        else:
+            load_on(target, model)
         rows = check_golden(target, repository / model, published.version, published.max_batch_size)
     except TritonbulkError as error:
         if not published.changed:
             raise
         retract(repository, model, published, staging)
-        raise type(error)(f"{error}; {_restore(target, model, published)}") from error
+        raise type(error)(f"{error}; {_restore(target, model, published, served)}") from error
     return Release(published, rows)
 
 
-def _restore(target: LoadTarget, model: str, published: Published) -> str:
-    """Tell the server about a version that was taken back, and return what became of it."""
+def _restore(target: LoadTarget, model: str, published: Published, served: tuple[int, ...]) -> str:
+    """Tell the server about a version that was taken back, and return what became of it.
+
+    A model that the server had before, from whichever repository, is never unloaded.
+    """
     said = f"version {published.version} was taken back"
     try:
-        if published.before:
+        if published.before or served:
             load_on(target, model)
             return f"{said}, and the server loaded what was there before"
         unload(target, model)
@@ -95,6 +103,6 @@ def rollback(
     folder = Path(repository)
     done = roll_back(folder, model, version, None if staging is None else Path(staging))
     if load is not None:
-        load_on(load, model)
+        load_version(load, model, done.version)
         check_golden(load, folder / model, done.version, done.max_batch_size)
     return done

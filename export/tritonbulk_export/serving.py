@@ -56,6 +56,8 @@ class Serving:
         accelerator: of the ONNX Runtime backend on GPUs.
         accelerator_options: keys and values for it, from the list in `accelerators`.
         overrides: a TOML file whose fields replace those of the configuration; None: none.
+        asked: names of the fields that were asked for, though they may have their default: that
+            too then changes an entry that has another setting, and goes before what was measured.
     """
 
     batch_rows: int | None = None
@@ -70,6 +72,7 @@ class Serving:
     accelerator: Accelerator = "none"
     accelerator_options: Mapping[str, str] = field(default_factory=dict)
     overrides: Path | None = None
+    asked: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning.

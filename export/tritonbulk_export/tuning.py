@@ -20,6 +20,7 @@ from tritonbulk_export.serving import BatchSize, Serving
 
 BENCH_FORMAT = "tritonbulk-bench-1"
 BENCH_BYTES_MAX = 64 << 20
+TUNE_S_MAX = 86_400
 EXTRA_S = 900.0
 """How much longer than its budget a sweep may take: the server starts, models load."""
 
@@ -56,7 +57,11 @@ def read_bench(path: Path, asked: Serving) -> Tuned:
         if figures["format"] != BENCH_FORMAT:
             raise KeyError(figures["format"])
         verdict = figures["verdict"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+    except OSError as error:
+        raise InputError(
+            f"--bench-result {path} cannot be read: {error.strerror or error}"
+        ) from error
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise InputError(
             f"--bench-result {path} does not have the figures of tritonbulk bench ({error}); give "
             "the file that its --out wrote"
@@ -73,7 +78,8 @@ def _tuned(verdict: Mapping[str, Any], path: Path, asked: Serving) -> Tuned:
     except (LookupError, TypeError, ValueError) as error:
         raise InputError(f"--bench-result {path} has no verdict that can be read") from error
     changes: dict[str, Any] = {}
-    if asked.instances == Serving().instances and instances > 0:
+    is_default = asked.instances == Serving().instances and "instances" not in asked.asked
+    if is_default and instances > 0:
         changes["instances"] = instances
     if asked.queue_delay_us is None and delay >= 0:
         changes["queue_delay_us"] = delay

@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 def export(folder, factor, **options):
     return export_onnx(
         scaled(folder / "m.onnx", factor), sample=folder / "rows.parquet",
-        repository=folder / "r", **{"name": "m", **options},
+        **{"name": "m", "repository": folder / "r", **options},
     )  # fmt: skip
 
 
@@ -96,9 +96,20 @@ def test_golden_rows_that_fail_take_the_version_back(folder, target, monkeypatch
     assert loading.check_golden(target, old.entry, old.version, 64) == 64
 
 
-def test_a_server_that_refuses_or_is_away_takes_the_version_back_too(folder, target):
+def test_a_server_that_refuses_or_is_away_is_an_error_before_publishing(folder, target):
     with pytest.raises(AuthError, match="--load-header-file"):
         export(folder, 7.0, name="o", load=LoadTarget(target.endpoint))
-    with pytest.raises(OutageError, match="taken back"):
+    with pytest.raises(OutageError, match="could not list its models"):
         export(folder, 7.0, name="o", load=LoadTarget("127.0.0.1:1"))
     assert not (folder / "r" / "o").exists()
+
+
+def test_a_server_of_another_repository_keeps_its_model(folder, target):
+    old = export(folder, 8.0, name="p", load=target)
+    elsewhere = folder / "elsewhere"
+    with pytest.raises(ModelError, match=r"does not read this repository.*what was there before"):
+        export(folder, 9.0, name="p", repository=elsewhere, load=target)
+    assert not (elsewhere / "p").exists()
+    assert loading.check_golden(target, old.entry, old.version, 64) == 64
+    with pytest.raises(ModelError, match="the server was started with"):
+        export(folder, 9.0, name="unknown", repository=elsewhere, load=target)

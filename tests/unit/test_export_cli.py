@@ -151,3 +151,34 @@ def test_a_missing_framework_is_named_with_its_extra(booster, monkeypatch, name,
     monkeypatch.delitem(sys.modules, f"tritonbulk_export.sources.{module}", raising=False)
     with pytest.raises(PlatformError, match=rf"{package}.*tritonbulk\[export-{name}\]"):
         run(name, "model.txt", "--name", "m", "--sample", "rows.parquet")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--keep-fp32", "Gemm"), "--keep-fp32 goes with --precision fp16 or bf16, not fp32"),
+        (("--half-io", "--precision", "bf16"), "--half-io goes with --precision fp16"),
+        (("--calibration-rows", "64"), "goes with --precision int8, not fp32"),
+        (("--int8-preset", "trt", "--precision", "int8-dynamic"), "--int8-preset goes with"),
+        (("--stage-gpus", "0,1"), "--stages N, which is not given"),
+        (("--tune", "0"), "--tune 0 is no budget"),
+        (("--tune", "-5"), "--tune -5 is no budget"),
+        (("--tune", "nan"), "--tune nan is no budget"),
+        (("--waive", "gone.values=so"), "no output 'gone'; it has variable"),
+    ],
+)
+def test_options_without_effect_or_meaning_are_refused_before_publishing(booster, options, words):
+    with pytest.raises(OptionError, match=words):
+        run("lightgbm", "model.txt", "--name", "m", "--sample", "rows.parquet", *options)
+    assert not Path("model_repository").exists()
+
+
+def test_a_default_that_is_asked_for_changes_what_is_otherwise_set(booster):
+    arguments = ("lightgbm", "model.txt", "--name", "m", "--sample", "rows.parquet")
+    run(*arguments, "--instances", "3", "--accelerator", "cuda")
+    config = Path("model_repository/m/config.pbtxt")
+    assert "nothing changed" in run(*arguments).stdout
+    assert "count: 3" in config.read_text()
+    assert "(published)" in run(*arguments, "--accelerator", "none").stdout
+    assert "count: 1" in config.read_text()
+    assert "cuda" not in config.read_text()

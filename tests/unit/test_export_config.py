@@ -225,6 +225,8 @@ def test_a_bench_result_decides_what_was_not_asked(tmp_path):
     assert (tuned.serving.in_flight, tuned.serving.queue_policy) == (8, True)
     asked = read_bench(path, Serving(instances=3, queue_delay_us=7, in_flight=1)).serving
     assert (asked.instances, asked.queue_delay_us, asked.in_flight) == (3, 7, 1)
+    one = read_bench(path, Serving(asked=frozenset({"instances"}))).serving
+    assert one.instances == 1
 
 
 def test_what_is_no_bench_result_is_refused(tmp_path):
@@ -233,6 +235,9 @@ def test_what_is_no_bench_result_is_refused(tmp_path):
         path.write_text(text)
         with pytest.raises(InputError, match="does not have the figures"):
             read_bench(path, Serving())
+    with pytest.raises(InputError, match="cannot be read: No such file") as caught:
+        read_bench(tmp_path / "nothere.json", Serving())
+    assert "Errno" not in str(caught.value)
     for verdict in (None, {}, {**VERDICT, "instances": "two"}):
         with pytest.raises(InputError, match="no verdict"):
             read_bench(bench_file(path, verdict), Serving())

@@ -57,6 +57,12 @@ def test_tables_merge_lists_replace_and_parameters_are_texts(tmp_path):
         ("max_batch_size = 8.0", "whole number"),
         ("max_batch_size = true", "whole number"),
         ("max_batch_size = 3000000000", "whole number"),
+        ("max_batch_size = -3", "not between 1 and 1,048,576"),
+        ("max_batch_size = 0", "not between 1 and 1,048,576"),
+        ("instance_group = [{ count = -1 }]", "instance_group.0..count -1 is not between"),
+        ("[model_transaction_policy]\ndecoupled = true", "decoupled models cannot be scored"),
+        ("[sequence_batching]\nmax_sequence_idle_microseconds = 1", "cannot be overridden"),
+        ('[model_repository_agents]\nagents = [{ name = "x" }]', "cannot be overridden"),
         ("max_batchsize = 8", "no field"),
         ("[dynamic_batching]\ndelay = 1", "dynamic_batching.delay is no field"),
         ("dynamic_batching = 1", "is a table"),
@@ -84,5 +90,8 @@ def test_what_is_no_toml_is_refused(tmp_path, text):
 
 
 def test_a_whole_number_may_stand_for_a_float(tmp_path):
-    config = applied(tmp_path, "[sequence_batching.direct]\nminimum_slot_utilization = 1")
-    assert config.sequence_batching.direct.minimum_slot_utilization == 1.0
+    config = applied(
+        tmp_path, "model_metrics.metric_control = [{ histogram_options.buckets = [1] }]"
+    )
+    (control,) = config.model_metrics.metric_control
+    assert control.histogram_options.buckets == [1.0]

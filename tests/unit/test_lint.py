@@ -56,7 +56,7 @@ def test_codes_that_the_corpus_finds(tmp_path):
         seen |= codes(root, has_gpu=False)
     unseen = set(RULES) - seen
     # What no server can be asked: the end of the server itself, other hosts, other packages.
-    others = {"R105", "R109", "R110", "C210", "C216", "C219", "C221", "C222"}
+    others = {"R105", "R109", "R110", "C210", "C216", "C219", "C221", "C222", "C223", "C224"}
     others |= {"O514", "O515", "O516", "O517", "T312", "E412", "E406", "R111", "C214", "C218"}
     assert unseen <= others
 
@@ -98,6 +98,12 @@ def test_priorities_alone_turn_off_prefetching_too(tmp_path):
         tmp_path / "m", FULL + "dynamic_batching { priority_levels: 1 default_priority_level: 1 }"
     )
     assert "C215" in codes(tmp_path)
+
+
+def test_decoupled_models_are_errors_and_agents_are_pointed_out(tmp_path):
+    entry(tmp_path / "m", FULL + "model_transaction_policy { decoupled: true }")
+    entry(tmp_path / "n", FULL + 'model_repository_agents { agents { name: "checksum" } }')
+    assert [codes(tmp_path, models=[name]) for name in "mn"] == [{"C223"}, {"C224"}]
 
 
 def test_half_a_profile_is_pointed_out(tmp_path):
@@ -190,4 +196,5 @@ def test_the_command_has_exit_codes_and_json(tmp_path):
     assert lines[0]["place"] == "m/config.pbtxt dynamic_batching"
     entry(tmp_path / "n", FULL)
     assert CliRunner().invoke(command, [str(tmp_path), "--model", "n"]).exit_code == 0
-    assert CliRunner().invoke(command, [str(tmp_path), "--model", "gone"]).exit_code == 4
+    with pytest.raises(InputError, match="no entry 'gone'; it has m, n"):
+        lint_repository(tmp_path, models=["gone"])

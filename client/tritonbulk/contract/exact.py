@@ -164,7 +164,7 @@ def filled(
     if substitute == "refuse":
         raise InputError(
             f"column {feed.column.name!r} has a {what} at {feed.place(where)}, which tensor "
-            f"{feed.tensor.name!r} does not take; fill it, or export the model with a policy for it"
+            f"{feed.tensor.name!r} does not take; fill the column, or leave such rows out"
         )
     number = float("nan") if substitute == "nan" else substitute
     return pc.if_else(where, _substitute(number, what, feed), exact)

@@ -55,7 +55,8 @@ def _header(text: str) -> tuple[str, str]:
     try:
         value = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"--load-header-file {name}: {path} cannot be read ({error})") from error
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise OptionError(f"--load-header-file {name}: {path} cannot be read: {why}") from error
     if not value:
         raise OptionError(f"--load-header-file {name}: {path} is empty")
     return name.lower(), value

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+from click.core import ParameterSource
 
 from tritonbulk.errors import OptionError
 from tritonbulk_export.serving import Accelerator, Device, Serving
@@ -75,7 +76,7 @@ SERVING_OPTIONS = (
         help="A TOML file whose fields replace those of the configuration.",
     ),
 )  # fmt: skip
-_FIELDS = tuple(Serving.__dataclass_fields__)
+_FIELDS = tuple(name for name in Serving.__dataclass_fields__ if name != "asked")
 
 
 def fold_serving(values: dict[str, Any]) -> None:
@@ -90,7 +91,9 @@ def fold_serving(values: dict[str, Any]) -> None:
         if not (key and equals):
             raise OptionError(f"--accelerator-option {key!r} is not of the form KEY=VALUE")
     given["accelerator_options"] = {key: value for key, _, value in pairs}
-    values["serving"] = Serving(**given)
+    source = click.get_current_context().get_parameter_source
+    asked = frozenset(name for name in _FIELDS if source(name) is not ParameterSource.DEFAULT)
+    values["serving"] = Serving(**given, asked=asked)
     values["stage_gpus"] = _gpus(values["stage_gpus"])
 
 

@@ -41,6 +41,10 @@ def check_configuration(
     if backend != ENSEMBLE:
         yield from _check_instances(config, place, backend, has_gpu)
     yield from _check_cache(config, f"{place} response_cache")
+    if config.model_transaction_policy.decoupled and backend == ONNXRUNTIME:
+        yield found("C223", f"{place} model_transaction_policy", "decoupled")
+    for agent in config.model_repository_agents.agents:
+        yield found("C224", f"{place} model_repository_agents", f"agent {agent.name!r}")
     for metric in config.model_metrics.metric_control:
         if not (
             metric.HasField("metric_identifier")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tritonclient.grpc import model_config_pb2 as pb
 
+from tritonbulk.errors import InputError
 from tritonbulk_export.lint.backends import ENSEMBLE, ONNXRUNTIME, backend_of, model_file
 from tritonbulk_export.lint.core import check_configuration
 from tritonbulk_export.lint.ensembles import Servable, check_ensemble, check_steps
@@ -40,6 +41,12 @@ def lint_repository(
     """
     target = newest() if triton is None else release(triton)
     entries = read_repository(Path(repository))
+    names = {entry.name for entry in entries}
+    if unknown := [name for name in models if name not in names]:
+        raise InputError(
+            f"{repository} has no entry {', '.join(map(repr, unknown))}; it has "
+            f"{', '.join(sorted(names)[:8])}"
+        )
     findings: dict[str, list[Finding]] = {}
     servable: dict[str, Servable] = {}
     for entry in entries:
@@ -49,7 +56,7 @@ def lint_repository(
     for entry in _inner_first(entries):
         _lint_steps(entry, findings[entry.name], servable)
     wanted = models or [entry.name for entry in entries]
-    return tuple(each for name in wanted for each in findings.get(name, _missing(name)))
+    return tuple(each for name in wanted for each in findings[name])
 
 
 def lint_entry(
@@ -155,7 +162,3 @@ def _inner_first(entries: Sequence[Entry]) -> list[Entry]:
     for entry in entries:
         add(entry, frozenset({entry.name}))
     return list(order.values())
-
-
-def _missing(name: str) -> list[Finding]:
-    return [found("E404", name, "there is no such entry")]

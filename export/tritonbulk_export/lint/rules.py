@@ -202,6 +202,18 @@ _CONFIGURATION = (
         "lower max_batch_size",
     ),
     _error("C222", "a metric has no family, options or buckets", "mend model_metrics"),
+    _error(
+        "C223",
+        "the ONNX Runtime backend answers a request once, and plain requests to a decoupled model "
+        "are refused",
+        "leave model_transaction_policy out",
+    ),
+    _warning(
+        "C224",
+        "a repository agent may change what is loaded, which lint does not see; the embedded "
+        "server has no agents",
+        "lint what the agent makes, and serve it from the official Triton container",
+    ),
 )
 
 _TENSORS = (

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from tritonbulk.errors import InputError, ModelError, OptionError
+from tritonbulk.errors import InputError, ModelError
 from tritonbulk_export.graph import sign
 from tritonbulk_export.names import first_line
 from tritonbulk_export.precision.dynamic import to_dynamic_int8
@@ -49,13 +49,8 @@ def converted(model: onnx.ModelProto, target: Target, calibration: Tensors | Non
 
     Raises:
         ModelError: the precision would gain nothing or is impossible; no retry.
-        OptionError: options contradict each other; no retry.
     """
     kind = target.precision
-    if target.half_io and kind != "fp16":
-        raise OptionError(f"--half-io goes with --precision fp16, not {kind}")
-    if target.keep_fp32 and kind not in ("fp16", "bf16"):
-        raise OptionError(f"--keep-fp32 goes with --precision fp16 or bf16, not {kind}")
     if kind == "fp16":
         graph, notes = to_half(model, FP16, keep=target.keep_fp32, half_io=target.half_io)
     elif kind == "bf16":

@@ -105,7 +105,8 @@ def _check_kind(model: Any, where: Any) -> None:
     # scikit-learn asks what is no estimator of its own for tags, and fails.
     if not isinstance(model, BaseEstimator) or not (is_classifier(model) or is_regressor(model)):
         raise ModelError(
-            f"{where} holds a {kind}; export takes scikit-learn classifiers and regressors"
+            f"{where} holds an object of type {kind}; export takes scikit-learn classifiers and "
+            "regressors"
         )
     if is_classifier(model) and not hasattr(model, "predict_proba"):
         raise ModelError(
