@@ -37,6 +37,9 @@ from tritonbulk_export.storage import (
 from tritonbulk_export.warmup import FOLDER as WARM_UP_FOLDER
 from tritonbulk_export.warmup import set_warm_up, warm_up_files
 
+_OF_STAGING = ("R109",)
+"""Links are how an entry is staged; those that lead out of an entry are refused elsewhere."""
+
 _PLAIN = re.compile(r"[^A-Za-z0-9_.-]")
 
 
@@ -128,15 +131,21 @@ def _label_file(output: str) -> str:
     return f"labels_{_PLAIN.sub('_', output)}.txt"
 
 
-def check_staged(staged: Path, repository: Path) -> None:
-    """Refuse an entry that Triton would refuse; the steps of an ensemble are in ``repository``.
+def check_staged(staged: Path, repository: Path) -> tuple[str, ...]:
+    """Return lint's warnings of an entry, and refuse one that Triton would refuse.
+
+    Args:
+        staged: the entry's folder, of which other versions may be links.
+        repository: where the steps of an ensemble are.
 
     Raises:
         ModelError: names every error that lint finds.
     """
-    errors = errors_of(lint_entry(staged, repository=repository))
+    findings = lint_entry(staged, repository=repository)
+    errors = errors_of(findings)
     if errors:
         raise ModelError(
             f"Triton would not load {staged.name}, so nothing was published: "
             + "; ".join(map(str, errors))
         )
+    return tuple(str(each) for each in findings if each.code not in _OF_STAGING)

@@ -28,7 +28,7 @@ from tritonbulk_export.parity import gathered, stored
 from tritonbulk_export.proving import prove
 from tritonbulk_export.publish import check_name, publish
 from tritonbulk_export.releasing import release
-from tritonbulk_export.serving import BatchSize, Serving, check_batch_size
+from tritonbulk_export.serving import BatchSize, check_batch_size
 from tritonbulk_export.spec import Exported, SourceModel, Target
 from tritonbulk_export.storage import files_digest
 from tritonbulk_export.tuning import TUNE_S_MAX, read_bench, run_bench
@@ -74,7 +74,7 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         tensors=gathered(proved.golden.to_batches()[0], proved.inputs),
         labels=proved.labels,
     )
-    now, notes = datetime.now(UTC), (*proved.notes, *_queue_notes(serving))
+    now, notes = datetime.now(UTC), proved.notes
     if target.stages is not None:
         content, stages = publish_stages(
             content, proved.answers, target.repository, now, target.staging,
@@ -100,6 +100,7 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         is_served=published.is_served,
         golden_rows_loaded=released.golden_rows,
         notes=notes,
+        warnings=published.warnings,
         precision=proved.precision,
     )
 
@@ -129,13 +130,6 @@ def _check_options(target: Target) -> None:
             f"--tune {target.tune_s:g} is no budget; give seconds, above 0 and at most "
             f"{TUNE_S_MAX:,}"
         )
-
-
-def _queue_notes(serving: Serving) -> tuple[str, ...]:
-    if not (serving.queue_policy or serving.priorities):
-        return ()
-    said = "queue policies and priorities make servers without the fix of core#509 stall"
-    return (f"{said} while full batches wait; see docs/export/configuration.md",)
 
 
 def _tuned(content: Content, target: Target) -> Content:

@@ -64,6 +64,7 @@ class Published:
             published before does not come back by itself.
         is_new: whether the version's folder was made.
         before: files of the entry that were replaced; empty if there was no entry.
+        warnings: of lint about what was written, for people.
     """
 
     version: int
@@ -72,6 +73,7 @@ class Published:
     is_served: bool = True
     is_new: bool = False
     before: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    warnings: tuple[str, ...] = ()
 
 
 def check_name(name: str) -> None:
@@ -126,10 +128,11 @@ def _publish_locked(content: Content, entry: Path, now: datetime, staging: Path)
     digest = content_digest(content.contract)
     if not entry.exists() and not entry.is_symlink():
         described = stage(content, staged, next_version(digest, now, ()))
-        check_staged(staged, entry.parent)
+        warnings = check_staged(staged, entry.parent)
         move_folder(staged, entry)
         rows = described.config.max_batch_size
-        return Published(served_version(described.config), rows, changed=True, is_new=True)
+        made = served_version(described.config)
+        return Published(made, rows, changed=True, is_new=True, warnings=warnings)
     check_no_links(entry)
     config, text = read_config(entry)
     versions = versions_of(entry)
@@ -143,7 +146,7 @@ def _publish_locked(content: Content, entry: Path, now: datetime, staging: Path)
     for pin in pins:
         if pin != version:
             (staged / str(pin)).symlink_to(entry / str(pin))
-    check_staged(staged, entry.parent)
+    warnings = check_staged(staged, entry.parent)
     is_new = not (entry / str(version)).exists()
     before = {
         name: (entry / name).read_bytes() for name in SNAPSHOT_FILES if (entry / name).exists()
@@ -152,7 +155,7 @@ def _publish_locked(content: Content, entry: Path, now: datetime, staging: Path)
         move_folder(staged / str(version), entry / str(version))
     _bring(staged, entry)
     rows = described.config.max_batch_size
-    return Published(version, rows, changed=True, is_new=is_new, before=before)
+    return Published(version, rows, changed=True, is_new=is_new, before=before, warnings=warnings)
 
 
 def _bring(staged: Path, entry: Path) -> None:
@@ -187,10 +190,11 @@ def _keep(
         if path.name != CONFIG_FILE:
             (staged / path.name).symlink_to(path)
     write_file(staged / CONFIG_FILE, new.encode())
-    check_staged(staged, entry.parent)
+    warnings = check_staged(staged, entry.parent)
     replace_file(entry / CONFIG_FILE, new.encode(), staging)
     rows = read_config(entry)[0].max_batch_size
-    return Published(version, rows, changed=True, before={CONFIG_FILE: text.encode()})
+    before = {CONFIG_FILE: text.encode()}
+    return Published(version, rows, changed=True, before=before, warnings=warnings)
 
 
 def _with_batch_size(config: pb.ModelConfig, text: str, batch: BatchSize) -> str:

@@ -349,6 +349,7 @@ class Exported:
         golden_rows_loaded: golden rows that a running server answered rightly; None if none was
             asked.
         notes: of the source: sentences for people about how its graph came about.
+        warnings: of lint about what was published: it loads, and has a trap.
     """
 
     entry: Path
@@ -363,3 +364,4 @@ class Exported:
     golden_rows_loaded: int | None = None
     notes: tuple[str, ...] = ()
     precision: PrecisionReport | None = None
+    warnings: tuple[str, ...] = ()

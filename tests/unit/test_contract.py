@@ -167,7 +167,7 @@ def test_slices_are_read_from_where_they_begin():
 @pytest.mark.parametrize(
     ("array", "kind", "message"),
     [
-        (pa.array([1.0, None]), "FP32", "has a null at row 1"),
+        (pa.array([1.0, None]), "FP32", "has a null at row 1.*or leave such rows out"),
         (pa.array([0, 2**24 + 1]), "FP32", "does not fit tensor 'x'"),
         (pa.array([0.0, 1e300]), "FP32", "1e.300 at row 1, which overflows"),
         (pa.array([1.5]), "INT64", "does not fit"),

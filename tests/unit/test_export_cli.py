@@ -182,3 +182,21 @@ def test_a_default_that_is_asked_for_changes_what_is_otherwise_set(booster):
     assert "(published)" in run(*arguments, "--accelerator", "none").stdout
     assert "count: 1" in config.read_text()
     assert "cuda" not in config.read_text()
+
+
+def test_traps_that_lint_finds_are_warnings_of_the_export(booster):
+    arguments = ("lightgbm", "model.txt", "--name", "m", "--sample", "rows.parquet")
+    assert "warning " not in run(*arguments).stdout
+    told = [each for each in run(*arguments, "--priorities").stdout.splitlines() if "C215" in each]
+    assert len(told) == 1
+    assert told[0].startswith("warning         m/config.pbtxt dynamic_batching")
+    again = run(*arguments, "--priorities", "--max-batch-size", "1").stdout
+    assert "C214" in again
+    assert "R109" not in again
+
+
+def test_a_header_file_that_is_not_there_is_named_without_error_numbers(booster):
+    arguments = ("lightgbm", "model.txt", "--name", "m", "--sample", "rows.parquet")
+    with pytest.raises(OptionError, match="gone cannot be read: No such file") as caught:
+        run(*arguments, "--load", "127.0.0.1:1", "--load-header-file", "x=gone")
+    assert "Errno" not in str(caught.value)

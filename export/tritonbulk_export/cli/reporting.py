@@ -31,6 +31,8 @@ def lines(exported: Exported) -> Iterator[str]:
     yield f"batch           {_batch(exported.batch)}"
     for note in exported.notes:
         yield f"note            {note}"
+    for warning in exported.warnings:
+        yield f"warning         {warning}"
 
 
 def _numbers(figures: OutputParity) -> str:
