@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from tritonbulk.errors import DamagedError, InputError, OutputError, SourceError
+from tritonbulk.errors import DamagedError, InputError, OutputError, PlatformError, SourceError
 from tritonbulk.job.commit import look, read_listed, read_object
 from tritonbulk.job.manifest import Manifest, check_tiling
-from tritonbulk.job.protocol import Standing, StandingJob, follows_on
+from tritonbulk.job.protocol import Standing, StandingJob, follows_on, part_faults, repair
 from tritonbulk.job.statement import PartStatement, part_number, read_part
 from tritonbulk.job.stores.base import Store
 from tritonbulk.part import decode_part
@@ -33,6 +33,9 @@ class JobStatus:
         is_finished: whether its manifest stands there.
         rows: of all parts; None until it is finished.
         rows_failed: of these; None until it is finished.
+        problems: one sentence for each part of a finished job that is missing, has another size or
+            is in no manifest.
+        repair: what to do about them; "" if there are none.
     """
 
     fingerprint: str
@@ -45,10 +48,12 @@ class JobStatus:
     is_finished: bool
     rows: int | None
     rows_failed: int | None
+    problems: tuple[str, ...] = ()
+    repair: str = ""
 
 
 def status(store: Store) -> tuple[JobStatus, ...]:
-    """Return what is done of each job in an output, by its names alone.
+    """Return what is done of each job in an output, by names and sizes alone.
 
     Raises:
         OutputError: there is no job; a retry does not help.
@@ -57,7 +62,9 @@ def status(store: Store) -> tuple[JobStatus, ...]:
     standing = _jobs_of(store)
     numbers = [part_number(name) or 0 for name in standing.parts]
     found = []
-    for job, following in zip(standing.jobs, (*standing.jobs[1:], None), strict=True):
+    followed = zip(standing.jobs, (*standing.jobs[1:], None), strict=True)
+    for at, (job, following) in enumerate(followed):
+        problems = part_faults(standing, at)
         begin = job.file.segment_begin
         end = following.file.segment_begin if following else None
         own = sum(1 for number in numbers if number >= begin and (end is None or number < end))
@@ -74,6 +81,8 @@ def status(store: Store) -> tuple[JobStatus, ...]:
                 is_finished=manifest is not None,
                 rows=manifest.rows if manifest else None,
                 rows_failed=manifest.rows_failed if manifest else None,
+                problems=problems,
+                repair=repair(standing, at) if problems else "",
             )
         )
     return tuple(found)
@@ -88,12 +97,17 @@ class Verified:
         rows: their rows.
         inputs_checked: input files that still stand and have the rows that were scored.
         problems: one sentence each; empty if all is well.
+        is_finished: whether a manifest says that no part is missing.
+        inputs_unchecked: one sentence for each input file that is not among ``inputs_checked`` and
+            no problem either: what stands in the way.
     """
 
     parts: int
     rows: int
     inputs_checked: int
     problems: tuple[str, ...]
+    is_finished: bool = True
+    inputs_unchecked: tuple[str, ...] = ()
 
 
 def verify(store: Store) -> Verified:
@@ -106,10 +120,10 @@ def verify(store: Store) -> Verified:
     """
     standing = _jobs_of(store)
     problems: list[str] = []
+    unchecked: list[str] = []
     parts = rows = inputs = 0
     for job in standing.jobs:
         if job.manifest is None:
-            problems.append("the job is unfinished; run it again to do the rest")
             found = _unfinished_parts(store, job, standing.parts)
             parts, rows = parts + len(found.good), rows + sum(each.rows for each in found.good)
             problems += found.problems
@@ -126,16 +140,18 @@ def verify(store: Store) -> Verified:
                 check_tiling(job.file, good)
             except DamagedError as error:
                 problems.append(str(error))
-        checked, faults = _verified_inputs(job.file.spec, job.manifest)
-        inputs += checked
-        problems += faults
+        found_inputs = _verified_inputs(job.file.spec, job.manifest)
+        inputs += found_inputs.checked
+        unchecked += found_inputs.unchecked
+        problems += found_inputs.problems
     problems += [f"{name}: it is no part of a job" for name in standing.foreign]
     listed = {entry["name"] for entry in standing.listed}
-    if all(job.manifest for job in standing.jobs):
+    is_finished = all(job.manifest for job in standing.jobs)
+    if is_finished:
         problems += [
             f"{name}: it is in no manifest" for name in standing.parts if name not in listed
         ]
-    return Verified(parts, rows, inputs, tuple(problems))
+    return Verified(parts, rows, inputs, tuple(problems), is_finished, tuple(unchecked))
 
 
 def _jobs_of(store: Store) -> Standing:
@@ -171,7 +187,7 @@ class _Unfinished:
     problems: list[str]
 
 
-def _unfinished_parts(store: Store, job: StandingJob, names: Sequence[str]) -> _Unfinished:
+def _unfinished_parts(store: Store, job: StandingJob, names: Iterable[str]) -> _Unfinished:
     """Read the parts of a job that has no manifest yet; each is sealed and says what it is."""
     found = _Unfinished([], [])
     latest: PartStatement | None = None
@@ -193,25 +209,33 @@ def _unfinished_parts(store: Store, job: StandingJob, names: Sequence[str]) -> _
     return found
 
 
-def _verified_inputs(spec: Mapping[str, Any], manifest: Manifest) -> tuple[int, list[str]]:
-    """Return how many inputs still have the rows that were scored, and which have not.
+@dataclass(slots=True)
+class _Inputs:
+    checked: int
+    unchecked: list[str]
+    problems: list[str]
 
-    An input that has gone, or whose rows only reading tells, is not counted.
-    """
-    checked, problems = 0, []
+
+def _verified_inputs(spec: Mapping[str, Any], manifest: Manifest) -> _Inputs:
+    """Return which inputs still have the rows that were scored, which have not, and the rest."""
+    found = _Inputs(0, [], [])
     for position, rows in _rows_scored(spec["inputs"], manifest):
         name, known = spec["inputs"][position]["name"], spec["inputs"][position]["rows"]
         try:
             now = open_source([name], spec["input_format"]).rows
-        except (InputError, SourceError):
+        except (InputError, SourceError, PlatformError) as error:
+            found.unchecked.append(f"{name}: it has gone, or cannot be read ({error})")
             continue
         if now is None or known is None:
+            found.unchecked.append(f"{name}: only reading all of it would tell its rows")
             continue
         if now != known or (spec["limit_rows"] is None and rows != now):
-            problems.append(f"{name} has {now} rows, of which {rows} were scored")
+            found.problems.append(f"{name} has {now} rows, of which {rows} were scored")
+        elif rows != now:
+            found.unchecked.append(f"{name}: --limit left {now - rows:,} of its rows unscored")
         else:
-            checked += 1
-    return checked, problems
+            found.checked += 1
+    return found
 
 
 def _rows_scored(inputs: Sequence[object], manifest: Manifest) -> Iterator[tuple[int, int]]:

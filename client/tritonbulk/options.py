@@ -43,6 +43,9 @@ REQUEST_TIMEOUT_S = 300.0
 REQUEST_TIMEOUT_S_MAX = 86_400.0
 """Most seconds that ``--request-timeout`` takes."""
 
+MEMORY_BYTES_MIN = 2**20
+"""Bytes of rows and requests below which a bound tells of a forgotten unit."""
+
 STOP_GRACE_S = 20.0
 """Default of ``--stop-grace``; process managers commonly kill after 30 s."""
 
@@ -214,7 +217,6 @@ class ScoreOptions:
             ("--max-in-flight", self.in_flight_max, IN_FLIGHT_MAX),
             ("--limit", self.limit_rows, COUNT_MAX),
             ("--instances", self.instances, INSTANCES_MAX),
-            ("--memory", self.memory_bytes, COUNT_MAX),
         ):
             if value is not None and not 1 <= value <= largest:
                 raise OptionError(f"{name} is {value}; give a whole number from 1 to {largest}")
@@ -235,6 +237,8 @@ class ScoreOptions:
             )
         self._check_names()
         self._check_output()
+        self._check_single_file()
+        self._check_memory()
         self._check_report()
         self._check_profile()
         self._check_shared_memory()
@@ -268,14 +272,33 @@ class ScoreOptions:
             raise OptionError(
                 "--only-new adds whole files to a finished job; leave --fresh and --limit out"
             )
-        if self.single_file is not None and self.single_file.suffix not in SINGLE_FILE_FORMATS:
+        if not str(self.out).strip():
+            raise OptionError("--out is empty; give a folder or a URI such as s3://bucket/prefix")
+
+    def _check_memory(self) -> None:
+        asked = self.memory_bytes
+        if asked is not None and not MEMORY_BYTES_MIN <= asked <= COUNT_MAX:
+            raise OptionError(f"--memory is {asked} bytes; give 1MiB to {COUNT_MAX} bytes")
+
+    def _check_single_file(self) -> None:
+        path = self.single_file
+        if path is None:
+            return
+        # A path of "s3://…" has one slash left.
+        if re.match(r"[A-Za-z][\w+.-]+:/", str(path)):
             raise OptionError(
-                f"--single-file {self.single_file} has none of the extensions "
+                f"--single-file {path} is a URI, and it is one local file; give a path"
+            )
+        if path.suffix not in SINGLE_FILE_FORMATS:
+            raise OptionError(
+                f"--single-file {path} has none of the extensions "
                 f"{', '.join(SINGLE_FILE_FORMATS)}, which tell its format"
             )
-        if self.single_file is not None and _is_below(self.single_file, self.out):
+        if any(Path(each).resolve() == path.resolve() for each in self.inputs):
+            raise OptionError(f"--single-file {path} is an input; give another name")
+        if _is_below(path, self.out):
             raise OptionError(
-                f"--single-file {self.single_file} lies in --out {self.out}, whose readers would "
+                f"--single-file {path} lies in --out {self.out}, whose readers would "
                 "see every row twice; give another place"
             )
 

@@ -44,6 +44,21 @@ _SAMPLE_ROWS = 1024
 """Rows that tell whether texts repeat: enough to tell, few enough to cost nothing."""
 
 
+def unfit_for_csv(schema: pa.Schema) -> str | None:
+    """Return the name of the first column that CSV cannot hold: lists, bytes; None if all fit."""
+    types = pa.types
+    for field in schema:
+        kind = field.type
+        if (
+            types.is_nested(kind)
+            or types.is_binary(kind)
+            or types.is_large_binary(kind)
+            or types.is_fixed_size_binary(kind)
+        ):
+            return str(field.name)
+    return None
+
+
 def output_schema(
     keep: Sequence[pa.Field],
     outputs: Sequence[OutputTensor],

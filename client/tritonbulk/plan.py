@@ -22,7 +22,7 @@ from tritonbulk.contract import (
 from tritonbulk.dispatch import batch_rows_auto
 from tritonbulk.errors import ContractError, OptionError
 from tritonbulk.options import ScoreOptions
-from tritonbulk.part import output_schema
+from tritonbulk.part import output_schema, unfit_for_csv
 from tritonbulk.source import matching
 from tritonbulk.transport import ServedModel
 
@@ -87,7 +87,7 @@ def make_plan(
         keep = matching(options.keep, schema.names, "--keep")
     names = _prediction_names(model.outputs, options.rename)
     kept = [schema.field(name) for name in keep]
-    output_schema(
+    schema_out = output_schema(
         kept,
         model.outputs,
         names,
@@ -95,6 +95,7 @@ def make_plan(
         options.vectors,
         has_status=options.status_columns,
     )
+    _check_single_file(options, schema_out)
     return Plan(
         inputs=inputs,
         outputs=model.outputs,
@@ -102,6 +103,16 @@ def make_plan(
         keep=keep,
         batch_rows=_batch_rows(options, model),
     )
+
+
+def _check_single_file(options: ScoreOptions, schema_out: pa.Schema) -> None:
+    if options.single_file is None or options.single_file.suffix != ".csv":
+        return
+    if unfit := unfit_for_csv(schema_out):
+        raise OptionError(
+            f"column {unfit!r} holds lists or bytes, which CSV cannot; give --single-file a .jsonl "
+            "or .parquet name, or leave the column out with --keep"
+        )
 
 
 def _known_inputs(

@@ -7,6 +7,7 @@ has the same bytes, so one that stands there already is compared, never replaced
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import json
@@ -29,7 +30,7 @@ from tritonbulk.job.commit import read_listed
 from tritonbulk.job.protocol import Put
 from tritonbulk.job.stores.base import Store
 from tritonbulk.job.stores.local import make_folder, publish, sink_errors
-from tritonbulk.part import decode_part
+from tritonbulk.part import decode_part, unfit_for_csv
 
 _FORMULA = r"^\s*[=+\-@\t\r]"
 """Beginnings of cells that spreadsheets take for formulas."""
@@ -79,8 +80,15 @@ def project(
         digest = hashlib.file_digest(file, "sha256").hexdigest()
 
     with sink_errors(path):
+        missing = [each for each in path.parents if not each.exists()]
         make_folder(path.parent)
-        outcome = publish(path, path.parent, write, is_single_writer=is_single_writer)
+        try:
+            outcome = publish(path, path.parent, write, is_single_writer=is_single_writer)
+        except BaseException:
+            with contextlib.suppress(OSError):  # others may have put something there
+                for made in missing:
+                    made.rmdir()
+            raise
         if outcome is Put.CREATED:
             return
         with path.open("rb") as stands:
@@ -118,22 +126,14 @@ def _guarded(table: pa.Table) -> pa.Table:
 
 def _write_csv(tables: Iterator[pa.Table], file: BinaryIO) -> None:
     first = next(tables)
-    for field in first.schema:
-        if pa.types.is_nested(field.type) or _is_bytes(field.type):
-            raise OutputError(
-                f"column {field.name!r} holds lists or bytes, which CSV cannot; give --single-file "
-                "a .jsonl or .parquet name (the job itself is finished)"
-            )
+    if unfit := unfit_for_csv(first.schema):
+        raise OutputError(
+            f"column {unfit!r} holds lists or bytes, which CSV cannot; give --single-file a .jsonl "
+            "or .parquet name (the job itself is finished)"
+        )
     with pacsv.CSVWriter(file, first.schema) as writer:
         for table in chain([first], tables):
             writer.write_table(table)
-
-
-def _is_bytes(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(
-        types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind)
-    )
 
 
 def _write_parquet(tables: Iterator[pa.Table], file: BinaryIO) -> None:

@@ -12,7 +12,7 @@ from tritonbulk.clocks import Stopwatch
 from tritonbulk.errors import StoppedError, TritonbulkError
 from tritonbulk.events import RunEvent
 from tritonbulk.job.commit import look, open_job
-from tritonbulk.job.protocol import Standing, StandingJob, check_start
+from tritonbulk.job.protocol import Standing, StandingJob, check_start, check_whole
 from tritonbulk.job.stores.base import Store
 from tritonbulk.job.stores.opening import open_store
 from tritonbulk.jobrun import (
@@ -152,6 +152,7 @@ class _Job:
         contract = read_contract(options)
         standing = await asyncio.to_thread(look, self.store, self.sleep)
         check_start(standing, is_fresh=options.fresh)
+        check_whole(standing)
         if problem := await asyncio.to_thread(list_rejects, self.store, standing.jobs):
             self.observer.say(problem)
         inputs = await asyncio.to_thread(job_inputs, source, options, standing)

@@ -137,10 +137,18 @@ class MemoryStore:
 
     def names(self, folder: str) -> list[str]:
         """See `Store.names`."""
-        self._ask("names", folder)
+        return list(self.sizes(folder))
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See `Store.sizes`."""
+        self._ask("sizes", folder)
         front = f"{folder}/" if folder else ""
-        inside = (name[len(front) :] for name in self.objects if name.startswith(front))
-        return sorted(name for name in inside if "/" not in name)
+        inside = {
+            name[len(front) :]: len(data)
+            for name, data in self.objects.items()
+            if name.startswith(front)
+        }
+        return {name: inside[name] for name in sorted(inside) if "/" not in name}
 
     def set_aside(self, name: str, aside: str, damaged: bytes) -> None:
         """See `Store.set_aside`."""

@@ -17,7 +17,7 @@ from tritonbulk.contract import Contract, InputTensor, OutputTensor, datatype
 from tritonbulk.dispatch import Limits, PinnedWindow
 from tritonbulk.driver import drive
 from tritonbulk.job.commit import look, open_job
-from tritonbulk.job.protocol import StandingJob, check_start
+from tritonbulk.job.protocol import StandingJob, check_start, check_whole
 from tritonbulk.job.stores.opening import open_store
 from tritonbulk.jobrun import job_inputs, make_spec, missing_segments, part_writer, write_empty
 from tritonbulk.options import ScoreOptions
@@ -66,6 +66,7 @@ def run(
     )
     standing = look(store, **waits)
     check_start(standing, is_fresh=options.fresh)
+    check_whole(standing)
     inputs = job_inputs(source, options, standing)
     if inputs is None:
         return 0, 0, None

@@ -63,7 +63,7 @@ def finished(spec=SPEC, runs=((0, 0, 100), (0, 100, 200), (0, 200, 250), (1, 0, 
 
 
 def standing(*jobs, parts=()):
-    return Standing("out", jobs, tuple(parts))
+    return Standing("out", jobs, dict.fromkeys(parts, 7))
 
 
 @given(JSON, JSON)
@@ -81,17 +81,17 @@ def test_a_difference_names_the_place_and_both_values():
 
 
 MUTATIONS = {
-    "inputs[0].size 10 → 11": {"inputs": (replace(A, size=11), B)},
-    "inputs[0].mtime_ns": {"inputs": (replace(A, mtime_ns=5), B)},
-    "inputs[0].sha256_ends": {"inputs": (replace(A, sha256_ends="ab"), B)},
-    "inputs[0].etag": {"inputs": (replace(A, etag="e"), B)},
-    "inputs[0].sha256 ": {"inputs": (replace(A, sha256="e"), B)},
-    "inputs[0].name": {"inputs": (B, A)},
-    "inputs[0].rows": {"inputs": (replace(A, rows=251), B)},
-    "inputs[1]": {"inputs": (A,)},
+    "inputs[a].size 10 → 11": {"inputs": (replace(A, size=11), B)},
+    "inputs[a].mtime_ns": {"inputs": (replace(A, mtime_ns=5), B)},
+    "inputs[a].sha256_ends": {"inputs": (replace(A, sha256_ends="ab"), B)},
+    "inputs[a].etag": {"inputs": (replace(A, etag="e"), B)},
+    "inputs[a].sha256 ": {"inputs": (replace(A, sha256="e"), B)},
+    "inputs in another order": {"inputs": (B, A)},
+    "inputs[a].rows": {"inputs": (replace(A, rows=251), B)},
+    "inputs[b] removed": {"inputs": (A,)},
     "input_format": {"input_format": "csv"},
-    "columns[0][1]": {"columns": (("x", "double"),)},
-    "columns[1]": {"columns": (("x", "float"), ("z", "float"))},
+    "columns[x][1]": {"columns": (("x", "double"),)},
+    "columns[z] added": {"columns": (("x", "float"), ("z", "float"))},
     "where": {"where": "x > 1"},
     "limit_rows": {"limit_rows": 5},
     "segment_rows 100 → 50": {"segment_rows": 50},
@@ -100,12 +100,12 @@ MUTATIONS = {
     "model.version": {"model": replace(SPEC.model, version="2")},
     "model.digest": {"model": replace(SPEC.model, digest="")},
     "model.config_digest": {"model": replace(SPEC.model, config_digest="")},
-    "tensors.inputs[0].columns[0].name": {
+    "tensors.inputs[x].columns[q] added": {
         "tensors": {"inputs": [{"name": "x", "columns": [{"name": "q"}]}], "outputs": []}
     },
-    "tensors.outputs[0]": {"tensors": {**SPEC.tensors, "outputs": [{"name": "y"}]}},
-    "output[1][0]": {"output": (("x", "float"), ("score", "float"))},
-    "output[0][0]": {"output": (("y", "float"),)},
+    "tensors.outputs[y] added": {"tensors": {**SPEC.tensors, "outputs": [{"name": "y"}]}},
+    "output[score] added": {"output": (("x", "float"), ("score", "float"))},
+    "output[x] removed": {"output": (("y", "float"),)},
     "encoding": {"encoding": "arrow-1"},
     "vectors": {"vectors": "binary"},
     "nan": {"nan": "fail"},
@@ -168,6 +168,10 @@ def test_only_new_takes_the_files_that_no_job_holds():
     done = finished(second, ((0, 0, 100),))
     assert done.manifest.segment_end == 4
     assert inputs_to_score(standing(first, done), (A, B, c)) == ((c,), follows(done))
+    with pytest.raises(OutputError, match="add --only-new to go on"):
+        start(standing(first, done), SPEC, is_fresh=False)
+    with pytest.raises(OutputError, match="differs in nan"):
+        start(standing(first, done), replace(SPEC, nan="fail"), is_fresh=False)
     changed = replace(second, model=replace(SPEC.model, version="2"))
     with pytest.raises(OutputError, match=r"model.version"):
         start(standing(first), changed, is_fresh=False)
@@ -221,7 +225,7 @@ def test_a_flipped_bit_anywhere_in_a_manifest_or_a_fingerprinted_spec_is_found()
     spec_begin = file.to_bytes().index(b'"spec"') + 8
     for position, damaged in enumerate(flips(file.to_bytes())):
         if position // 8 > spec_begin:
-            with contextlib.suppress(OutputError):
+            with contextlib.suppress(DamagedError, OutputError):
                 assert read_job(damaged, "out/job.json") == file, "only space may differ"
 
 
@@ -263,3 +267,19 @@ def test_part_names_are_numbers_that_sort():
     assert part_number("part-00000042.parquet") == 42
     assert part_number("part-123456789.parquet") == 123456789
     assert part_number("part-42.parquet") is part_number("x-part-00000042.parquet") is None
+
+
+def test_a_refusal_tells_what_the_user_changed_before_what_follows_from_it():
+    other = replace(SPEC, columns=(("a", "float"), ("x", "float")), where="a > 1", inputs=(B, A))
+    with pytest.raises(OutputError) as refused:
+        start(standing(StandingJob(job_file(), None)), other, is_fresh=False)
+    assert 'differs in inputs in another order; where null → "a > 1"; columns[a] added; run' in str(
+        refused.value
+    )
+
+
+def test_a_job_file_or_manifest_that_is_no_json_is_told_in_words():
+    for read in (read_job, read_manifest):
+        for data in (b"{", b"\xff", b"[]", b"{}"):
+            with pytest.raises(DamagedError, match=r"x is damaged \(it is no .*copy, or"):
+                read(data, "x")

@@ -135,7 +135,7 @@ def begin(state, me, become, bugs):
         unfinished = StandingJob(FILES[state.job], None)
         jobs = (FINISHED[state.job] if state.manifest else unfinished,)
     try:
-        decided = start(Standing("out", jobs, ()), SPECS[me.model], is_fresh=False)
+        decided = start(Standing("out", jobs, {}), SPECS[me.model], is_fresh=False)
     except OutputError:
         if "no fingerprint" not in bugs:
             yield become(replace(me, at="stopped"))

@@ -332,8 +332,9 @@ def test_a_probe_whose_first_reply_was_lost_holds(bucket):
 
 
 def test_a_missing_bucket_and_a_dead_store_are_sentences_without_secrets(bucket, monkeypatch):
-    with pytest.raises(SinkError, match="bucket exists") as missing:
-        ObjectStore("s3://no-such-bucket/x").prepare()
+    for ask in (lambda store: store.prepare(), lambda store: store.sizes("")):
+        with pytest.raises(SinkError, match="bucket of s3://no-such-bucket/x does not") as missing:
+            ask(ObjectStore("s3://no-such-bucket/x"))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr("tritonbulk.job.stores.object.RETRIES", 0)
     dead = ObjectStore("s3://user:canary-secret@bucket/x?token=canary-secret")

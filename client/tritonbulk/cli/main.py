@@ -19,6 +19,7 @@ from typing import NoReturn
 import click
 
 from tritonbulk.allocator import keep_freed_memory
+from tritonbulk.cli.starting import leaving_at_once
 from tritonbulk.errors import TritonbulkError
 from tritonbulk.redaction import redact
 from tritonbulk.telemetry.logs import complain, is_json
@@ -40,7 +41,8 @@ class _Commands(click.Group):
         found = _entry_points().get(cmd_name)
         if found is None:
             return None
-        command = found.load()
+        with leaving_at_once():
+            command = found.load()
         if not isinstance(command, click.Command):
             raise TypeError(f"entry point {cmd_name} of {_GROUP} is no click command")
         return command

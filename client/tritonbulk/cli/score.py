@@ -267,6 +267,12 @@ def _same_command() -> str:
 
 
 def _print_summary(result: ScoreResult, pace: str) -> None:
+    if not result.endpoints:  # no server was needed
+        click.echo(
+            f"nothing to score: {result.job_rows:,} rows in {result.segments_before:,} parts, "
+            f"{result.job_rows_failed:,} failed, are in {result.output}"
+        )
+        return
     filtered = f", {result.rows_filtered:,} filtered out" if result.rows_filtered else ""
     click.echo(
         f"{result.rows_ok:,} of {result.rows_in:,} rows scored{filtered}, {result.rows_failed:,} "

@@ -24,6 +24,7 @@ from tritonbulk.job.protocol import (
     Start,
     adopts,
     job_names,
+    part_faults,
     start,
 )
 from tritonbulk.job.spec import JobFile, JobSpec, read_job
@@ -104,6 +105,7 @@ class OpenJob:
             manifest = make_manifest(self.file, self.parts.values())
         except DamagedError as error:
             raise MissingError(f"{self.store.name}: {error}; run the same command again") from error
+        self._check_parts()
         name = job_names(self.increment)[1]
         data = manifest.to_bytes()
 
@@ -119,20 +121,43 @@ class OpenJob:
         self.store.tidy()
         return manifest, digest
 
+    def _check_parts(self) -> None:
+        """Check that what was committed still stands there: a run may take hours.
+
+        Raises:
+            MissingError: a part has gone or changed its size; a retry scores it again.
+        """
+        stands = _asked(partial(self.store.sizes, ""), self.sleep)
+        for part in self.parts.values():
+            if stands.get(part.name) != part.size:
+                how = "has changed" if part.name in stands else "has gone"
+                raise MissingError(
+                    f"{self.store.name}/{part.name} {how} since it was written; run the same "
+                    "command again, which scores its rows anew"
+                )
+
 
 def look(store: Store, sleep: Callable[[float], None] = time.sleep) -> Standing:
     """Return what stands under a prefix; nothing is changed.
 
     Raises:
-        OutputError: a job there is damaged or of another format version; no retry.
-        DamagedError: a manifest is damaged; a retry does not help.
+        OutputError: a job there is of another format version; no retry.
+        DamagedError: a job file or manifest is damaged; a retry does not help.
         SinkError: the prefix cannot be read; a retry helps once the cause is gone.
     """
+    standing = _look_once(store, sleep)
+    if any(part_faults(standing, at) for at in range(len(standing.jobs))):
+        # Another run may have finished the job between the list and the manifest.
+        return _look_once(store, sleep)
+    return standing
+
+
+def _look_once(store: Store, sleep: Callable[[float], None]) -> Standing:
     # Parts first: whoever made one had made the job before.
-    names = _asked(partial(store.names, ""), sleep)
-    numbered = [each for each in names if part_number(each) is not None]
-    parts = sorted(numbered, key=lambda each: part_number(each) or 0)
-    foreign = [each for each in names if part_number(each) is None and each[0] not in "_."]
+    sizes = _asked(partial(store.sizes, ""), sleep)
+    numbered = [each for each in sizes if part_number(each) is not None]
+    parts = {each: sizes[each] for each in sorted(numbered, key=lambda at: part_number(at) or 0)}
+    foreign = [each for each in sizes if part_number(each) is None and each[0] not in "_."]
     jobs: list[StandingJob] = []
     while True:
         job_name, manifest_name = job_names(len(jobs))
@@ -151,7 +176,7 @@ def look(store: Store, sleep: Callable[[float], None] = time.sleep) -> Standing:
                 "restore both from a copy"
             )
         jobs.append(StandingJob(file, manifest, hashlib.sha256(data).hexdigest()))
-    return Standing(store.name, tuple(jobs), tuple(parts), tuple(foreign))
+    return Standing(store.name, tuple(jobs), parts, tuple(foreign))
 
 
 def read_listed(
@@ -218,7 +243,7 @@ def open_job(
     def judge(found: bytes) -> JobFile:
         stands = read_job(found, f"{store.name}/{name}")
         # Another run may have begun one since we looked.
-        start(Standing(store.name, (StandingJob(stands, None),), ()), spec, is_fresh=False)
+        start(Standing(store.name, (StandingJob(stands, None),), {}), spec, is_fresh=False)
         return stands
 
     file = _settle(store, name, file.to_bytes(), judge, sleep)

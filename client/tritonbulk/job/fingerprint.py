@@ -29,24 +29,59 @@ def fingerprint(value: Any) -> str:
 
 
 def difference(begun: Any, asked: Any) -> tuple[str, ...]:
-    """Return where two JSON values differ, one short text a place: ``inputs[0].size 7 → 8``.
+    """Return where two JSON values differ, one short text a place: ``inputs[a.csv].size 7 → 8``.
+
+    Lists of things with names are compared by name: ``columns[x] added``, ``columns[y] removed``.
 
     Empty if, and only if, their canonical JSON is the same.
     """
-    return tuple(f"{path} {before} → {after}" for path, before, after in _places("", begun, asked))
+    return tuple(_places("", begun, asked))
 
 
-def _places(path: str, begun: Any, asked: Any) -> Iterator[tuple[str, str, str]]:
+def _places(path: str, begun: Any, asked: Any) -> Iterator[str]:
     if isinstance(begun, Mapping) and isinstance(asked, Mapping):
         for name in sorted(begun.keys() | asked.keys()):
             inner = f"{path}.{name}" if path else name
             yield from _places(inner, begun.get(name, _ABSENT), asked.get(name, _ABSENT))
+    elif (before := _named(begun)) is not None and (after := _named(asked)) is not None:
+        yield from _by_name(path, before, after)
     elif _is_list(begun) and _is_list(asked):
         for index in range(max(len(begun), len(asked))):
             pair = (each[index] if index < len(each) else _ABSENT for each in (begun, asked))
             yield from _places(f"{path}[{index}]", *pair)
     elif _shown(begun, None) != _shown(asked, None):
-        yield path, _shown(begun), _shown(asked)
+        yield f"{path} {_shown(begun)} → {_shown(asked)}"
+
+
+def _by_name(path: str, begun: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
+    yield from (f"{path}[{name}] added" for name in asked if name not in begun)
+    yield from (f"{path}[{name}] removed" for name in begun if name not in asked)
+    common = [name for name in begun if name in asked]
+    for name in common:
+        yield from _places(f"{path}[{name}]", begun[name], asked[name])
+    if common != [name for name in asked if name in begun]:
+        yield f"{path} in another order"
+
+
+def _named(value: Any) -> dict[str, Any] | None:
+    """Return the items of a list by name: objects with a name, or pairs of name and type.
+
+    None if it is no such list, or two items have one name.
+    """
+    if not _is_list(value):
+        return None
+    found: dict[str, Any] = {}
+    for each in value:
+        if isinstance(each, Mapping):
+            name = each.get("name")
+        elif _is_list(each) and len(each) == 2:
+            name = each[0]
+        else:
+            return None
+        if not isinstance(name, str) or name in found:
+            return None
+        found[name] = each
+    return found
 
 
 def _is_list(value: Any) -> bool:

@@ -14,6 +14,10 @@ from tritonbulk.job.spec import FORMAT_VERSION, JobFile
 from tritonbulk.job.statement import PartStatement
 
 _OPEN = "0" * 64
+_ADVICE = (
+    "restore it from a copy, or, where no other job follows it, delete it and run the command of "
+    "the job again, which writes it anew"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +148,16 @@ def read_manifest(data: bytes, where: str) -> Manifest:
     """
     try:
         plain = json.loads(data)
+    except ValueError as error:
+        raise DamagedError(f"{where} is damaged (it is no JSON); {_ADVICE}") from error
+    try:
         if fault := _fault(plain, data):
-            raise DamagedError(f"{where} is damaged ({fault}); restore it from a copy")
+            raise DamagedError(f"{where} is damaged ({fault}); {_ADVICE}")
         if plain["format_version"] == FORMAT_VERSION:
             del plain["seal"], plain["format_version"]
             return Manifest(**plain)
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{where} is damaged ({error}); restore it from a copy") from error
+        raise DamagedError(f"{where} is damaged (it is no manifest); {_ADVICE}") from error
     raise OutputError(f"{where} has format {plain['format_version']}; use the release of its job")
 
 

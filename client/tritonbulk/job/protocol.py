@@ -7,15 +7,16 @@ afterwards is read and judged.
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tritonbulk.errors import OutputError
+from tritonbulk.errors import DamagedError, OutputError
 from tritonbulk.job.fingerprint import difference
 from tritonbulk.job.manifest import Manifest, StoredPart
 from tritonbulk.job.spec import Follows, InputIdentity, JobFile, JobSpec
-from tritonbulk.job.statement import PartStatement
+from tritonbulk.job.statement import PartStatement, part_number
 from tritonbulk.segments import Segment
 
 OWN_FOLDER = "_tritonbulk"
@@ -57,13 +58,13 @@ class Standing:
     Attributes:
         name: of the prefix, for errors.
         jobs: the first one and its increments, in order; only the last may be unfinished.
-        parts: names of all parts.
+        parts: bytes of all parts by name, in order of segments.
         foreign: names of files beside them that readers would take for parts.
     """
 
     name: str
     jobs: tuple[StandingJob, ...]
-    parts: tuple[str, ...]
+    parts: Mapping[str, int]
     foreign: tuple[str, ...] = ()
 
     @property
@@ -94,6 +95,12 @@ def start(standing: Standing, asked: JobSpec, *, is_fresh: bool) -> Start:
     if last.manifest is not None and asked.follows == follows(last):
         check_increment(standing, asked)
         return Start.CREATE
+    if asked.follows is None and last.file.spec["follows"]:
+        check_increment(standing, asked)
+        raise OutputError(
+            f"{standing.name} holds a job and what --only-new has added to it; add --only-new to "
+            "go on, which scores the files that are in none of them, or give another --out"
+        )
     raise _refusal(standing.name, difference(last.file.spec, asked.to_plain()))
 
 
@@ -120,6 +127,58 @@ def check_start(standing: Standing, *, is_fresh: bool) -> None:
             f"{standing.name} holds parts but no job ({OWN_FOLDER}/job.json), so nothing tells "
             "what they are; remove them or give another --out"
         )
+
+
+def part_faults(standing: Standing, at: int) -> tuple[str, ...]:
+    """Return how the parts of job ``at`` differ from its manifest by name and size; free to tell.
+
+    Empty of a job that is unfinished.
+    """
+    job = standing.jobs[at]
+    if job.manifest is None:
+        return ()
+    following = standing.jobs[at + 1 : at + 2]
+    end = following[0].file.segment_begin if following else math.inf
+    listed = {entry["name"]: entry["bytes"] for entry in job.manifest.parts}
+    found = []
+    for name, size in listed.items():
+        stands = standing.parts.get(name)
+        if stands is None:
+            found.append(f"{name}: it is missing")
+        elif stands != size:
+            found.append(f"{name}: it has {stands:,} bytes, and {size:,} were written")
+    extra = (
+        f"{name}: it is in no manifest"
+        for name in standing.parts
+        if name not in listed and job.file.segment_begin <= (part_number(name) or 0) < end
+    )
+    return (*found, *extra)
+
+
+def check_whole(standing: Standing) -> None:
+    """Check that the parts of all finished jobs stand there, by name and size.
+
+    Raises:
+        DamagedError: one does not, or there is one too many; says how to repair it.
+    """
+    for at in range(len(standing.jobs)):
+        if found := part_faults(standing, at):
+            more = f" (and {len(found) - 1:,} more)" if len(found) > 1 else ""
+            raise DamagedError(
+                f"{standing.name} is finished, and is not what its manifest lists: "
+                f"{found[0]}{more}; {repair(standing, at)}"
+            )
+
+
+def repair(standing: Standing, at: int) -> str:
+    """Return what mends the parts of a finished job that are not those of its manifest."""
+    extra = "remove a part that is in no manifest"
+    if at + 1 < len(standing.jobs):
+        return f"{extra}; restore others from a copy, or score into another --out"
+    return (
+        f"{extra}; of others restore a copy, or delete {job_names(at)[1]} and run the same command "
+        "again, which scores only what is missing or damaged"
+    )
 
 
 def follows(last: StandingJob) -> Follows:
@@ -220,12 +279,14 @@ def _plain(identity: InputIdentity) -> dict[str, object]:
 
 
 def _refusal(name: str, found: Sequence[str]) -> OutputError:
-    shown = "; ".join(found[:DIFFERENCES_SHOWN_MAX])
+    # Options first: there are few, and they tell more than what was derived from them.
+    in_order = sorted(found, key=lambda each: "[" in each.partition(" ")[0])
+    shown = "; ".join(in_order[:DIFFERENCES_SHOWN_MAX])
     more = len(found) - DIFFERENCES_SHOWN_MAX
     if more > 0:
         shown += f"; and {more} more"
     hint = ""
-    if all(each.startswith("inputs[") and " (absent) → " in each for each in found):
+    if all(each.startswith("inputs[") and each.endswith("] added") for each in found):
         hint = ", add --only-new to score the added files alone"
     return OutputError(
         f"{name} holds another job, which differs in {shown}; run with what it was begun "

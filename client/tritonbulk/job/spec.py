@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tritonbulk.errors import OutputError
+from tritonbulk.errors import DamagedError, OutputError
 from tritonbulk.job.fingerprint import canonical_json, fingerprint
 from tritonbulk.job.statement import part_name
 
@@ -183,22 +183,24 @@ def read_job(data: bytes, where: str) -> JobFile:
         where: names the file in errors.
 
     Raises:
-        OutputError: they are damaged, or of another format version; a retry does not help.
+        DamagedError: they are not what was written; a retry does not help.
+        OutputError: they are of another format version; a retry does not help.
     """
+    advice = "restore it from a copy, or score into another --out"
     try:
         plain = json.loads(data)
+    except ValueError as error:
+        raise DamagedError(f"{where} is damaged (it is no JSON); {advice}") from error
+    try:
         version, release = plain["format_version"], str(plain["release"])
         if version == FORMAT_VERSION:
             if fingerprint(plain["spec"]) == plain["fingerprint"]:
                 return JobFile(plain["spec"], plain["fingerprint"], release, str(plain["asked"]))
-            raise OutputError(
-                f"{where} is damaged (its fingerprint is not that of its spec); restore it, or "
-                "score into another --out"
+            raise DamagedError(
+                f"{where} is damaged (its fingerprint is not that of its spec); {advice}"
             )
     except (ValueError, KeyError, TypeError) as error:
-        raise OutputError(
-            f"{where} is damaged ({error}); restore it, or score into another --out"
-        ) from error
+        raise DamagedError(f"{where} is damaged (it is no job file); {advice}") from error
     raise OutputError(
         f"the job at {where} was begun by tritonbulk {release} in format {version}, and this "
         f"release continues format {FORMAT_VERSION}; finish it with tritonbulk {release}, or give "

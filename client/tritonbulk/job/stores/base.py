@@ -50,7 +50,12 @@ class Store(Protocol):
         """
 
     def names(self, folder: str) -> list[str]:
-        """Return the names of all objects directly in ``folder`` ("" for the prefix), sorted.
+        """Return the names of `sizes`."""
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the bytes of all objects directly in ``folder`` ("" for the prefix), by name.
+
+        Names are sorted.
 
         Raises:
             UnsureError: the store does not answer; a retry may help.

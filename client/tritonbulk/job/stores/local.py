@@ -81,11 +81,18 @@ class LocalStore:
 
     def names(self, folder: str) -> list[str]:
         """See `Store.names`."""
-        path = self.folder / folder
+        return list(self.sizes(folder))
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See `Store.sizes`."""
+        path, found = self.folder / folder, {}
         with sink_errors(path, "reading"):
-            if not path.is_dir():
-                return []
-            return sorted(entry.name for entry in os.scandir(path) if entry.is_file())
+            if path.is_dir():
+                for entry in os.scandir(path):
+                    with contextlib.suppress(FileNotFoundError):  # gone since it was listed
+                        if entry.is_file():
+                            found[entry.name] = entry.stat().st_size
+        return dict(sorted(found.items()))
 
     def set_aside(self, name: str, aside: str, damaged: bytes) -> None:
         """See `Store.set_aside`."""

@@ -150,9 +150,13 @@ class ObjectStore:
 
     def names(self, folder: str) -> list[str]:
         """See `Store.names`."""
+        return list(self.sizes(folder))
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """See `Store.sizes`."""
         with self._errors("listing", folder):
-            found = self._obstore.list_with_delimiter(self._store, folder or None)
-            return sorted(entry["path"].rpartition("/")[2] for entry in found["objects"])
+            found = self._obstore.list_with_delimiter(self._store, folder or None)["objects"]
+            return dict(sorted((each["path"].rpartition("/")[2], each["size"]) for each in found))
 
     def set_aside(self, name: str, aside: str, damaged: bytes) -> None:
         """See `Store.set_aside`: it is copied, and replaced by a put on condition of its ETag.
@@ -206,16 +210,18 @@ class ObjectStore:
                 f"{doing} {self.name}/{name} was refused ({_cause(error)}); check credentials and "
                 "rights, then run again"
             ) from None
-        except FileNotFoundError as error:
-            raise SinkError(
-                f"{doing} {self.name}/{name} failed ({_cause(error)}); check that the bucket "
-                "exists, then run again"
-            ) from None
         except (exceptions.BaseError, OSError) as error:
-            raise UnsureError(
-                f"{doing} {self.name}/{name} failed ({_cause(error)}); check the store, then run "
-                "again"
-            ) from None
+            raise self._failed(doing, name, error) from None
+
+    def _failed(self, doing: str, name: str, error: Exception) -> SinkError:
+        said = f"{doing} {self.name}/{name} failed ({_cause(error)}); check"
+        if "NoSuchBucket" in str(error):
+            return SinkError(
+                f"the bucket of {self.name} does not exist; make it, or give another --out"
+            )
+        if isinstance(error, FileNotFoundError):
+            return SinkError(f"{said} that the bucket exists, then run again")
+        return UnsureError(f"{said} the store, then run again")
 
 
 def _span(seconds: float) -> timedelta:
