@@ -82,7 +82,7 @@ class Care(Protocol):
 
         Args:
             index: of the endpoint.
-            is_sick: the process of its model is known to have died.
+            is_sick: the process of its model is known to have died, or answers nothing any more.
 
         Raises:
             TritonbulkError: it is ours, and cannot be mended; ends the run.

@@ -19,6 +19,7 @@ from tritonbulk.errors import (
     InputError,
     ModelError,
     OutageError,
+    ServerGoneError,
     UsageError,
 )
 from tritonbulk.fleet import Healer
@@ -135,7 +136,7 @@ async def _heal_embedded(
     _: Endpoint,
     is_sick: bool,
 ) -> None:
-    """Start the embedded server again if it, or a process of it, died; see `Care.heal`.
+    """Start the embedded server again if it, or a process of it, died or hangs; see `Care.heal`.
 
     To load the model again is not enough: tritonserver 2.51 does so once, and from then on takes
     a model whose files have not changed for loaded, dead process or not.
@@ -144,9 +145,19 @@ async def _heal_embedded(
         StartError: it does not start any more.
     """
     if is_sick or server.has_ended:
-        what = "server" if server.has_ended else "server's process that runs the model"
-        say(f"the embedded {what} died; starting it again")
+        say(f"the embedded {_ill(server)}; starting it again")
         await asyncio.to_thread(server.restart)
+
+
+def _ill(server: EmbeddedTriton) -> str:
+    """Return what is wrong with an embedded server that cannot be used."""
+    if server.has_ended:
+        return "server died"
+    try:
+        server.check()
+    except ServerGoneError:
+        return "server's process that runs the model died"
+    return "server answers nothing any more"
 
 
 @contextlib.contextmanager

@@ -390,6 +390,21 @@ def hang_is_convicted():
     poison("hang", rate=0.001, rows=1000)
 
 
+def hang_for_ever_is_convicted():
+    """A row in which a server is stuck for ever is found, where the server is started again."""
+    for seed in range(3):
+        bad = poison_at("anywhere", 0.001, 3000, "hang", seed)
+        made = world(1, seed, poison=bad, hang_s=10.0**9)
+        made.run(batches_of(3000))
+        check_exact(made, 3000, bad)
+    # With the time-out as it is if nobody says, and in a last batch of another size.
+    bad = {(0, 15_000): "hang", (0, 19_990): "hang"}
+    limits = replace(LIMITS, attempt_s_max=300.0)
+    made = world(1, poison=bad, hang_s=10.0**9, limits=limits)
+    made.run(batches_of(20_000))
+    check_exact(made, 20_000, bad)
+
+
 def full_batches_that_fail_cost_no_row():
     """Where full batches never pass, only poison fails, and it is said once."""
     for seed, (memory_rows, bad, neighbour, servers) in enumerate(
@@ -450,6 +465,7 @@ CHECKS = (
     deadlines_adapt,
     suspects_are_sent_apart,
     hang_is_convicted,
+    hang_for_ever_is_convicted,
     convictions_are_proven,
     permanent_faults_stop,
     contract_error_stops_the_first_time_only,

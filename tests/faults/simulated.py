@@ -96,6 +96,11 @@ class Server:
     def come_back(self):
         self.is_up, self.is_sick = True, False
 
+    def restart(self):
+        self.die(math.inf)
+        self.deaths -= 1
+        self.come_back()
+
     def _execute(self):
         if self.running or not self.queue:
             return
@@ -260,7 +265,7 @@ class World:
     def _probe(self, action):
         server = self.servers[action.endpoint]
         if action.is_sick:
-            server.come_back() if server.is_up else None
+            server.restart() if server.is_up else None
         if action.asks and (not server.is_up or server.is_leaving):
             failure = LEAVING if server.is_up else DOWN
             self.after(

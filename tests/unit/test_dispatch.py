@@ -185,7 +185,7 @@ def test_what_may_quote_rows_is_in_no_log_and_in_no_sentence_of_the_run(failure,
                 dispatch.failed(action.request_id, failure, float(now))
     _, silence = dispatch.silence(9.0)
     dispatch._endpoints.leave(0, failure, 9.0)
-    dispatch._endpoints.probe_failed(0, failure, 9.5)
+    dispatch._endpoints.control_failed(0, failure, 9.5)
     changes = dispatch.take_changes()
     assert {each.quotes_data for each in changes} == {quotes}
     root = logging.getLogger()

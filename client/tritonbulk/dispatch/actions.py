@@ -31,7 +31,8 @@ class Probe:
 
     Attributes:
         asks: ask the server first whether it has the model ready, and the same one.
-        is_sick: the process of its model died; do what can be done about it before.
+        is_sick: the process of its model died, or answers nothing any more; do what can be done
+            about it before.
         is_control: send the control; else what it says is enough.
         is_filled: repeat the control's row to a full batch.
         timeout_s: deadline of the control.

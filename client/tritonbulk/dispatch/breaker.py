@@ -43,7 +43,7 @@ class Breaker:
     Attributes:
         state: what is done with the endpoint.
         reason: why it does not get requests; "" while it does.
-        is_sick: the model's process died there.
+        is_sick: the model's process died there, or answers nothing any more.
         since_s: when it ceased to get requests.
         rests: see above.
     """

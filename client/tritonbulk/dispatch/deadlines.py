@@ -25,6 +25,12 @@ class _Size:
     since: int = 0
     p99_s: float | None = None
 
+    def measure(self) -> None:
+        """Look at the percentile anew."""
+        ordered = sorted(self.seconds)
+        self.p99_s = ordered[min(len(ordered) * 99 // 100, len(ordered) - 1)]
+        self.since = 0
+
 
 class Deadlines:
     """The deadline of each attempt.
@@ -43,15 +49,19 @@ class Deadlines:
         size.seconds.append(seconds)
         size.since += 1
         if size.since >= _EVERY and len(size.seconds) >= _SAMPLES_MIN:
-            ordered = sorted(size.seconds)
-            size.p99_s = ordered[min(len(ordered) * 99 // 100, len(ordered) - 1)]
-            size.since = 0
+            size.measure()
 
     def late(self, rows: int, seconds: float) -> None:
         """Take note that one took longer than that: the next ones of its size get longer."""
         size = self._sizes.get(rows.bit_length())
         if size is not None and size.p99_s is not None:
             size.p99_s = max(size.p99_s, seconds / 2)
+
+    def forget_lates(self) -> None:
+        """Take note that those that were late waited for a server that was stuck."""
+        for size in self._sizes.values():
+            if size.p99_s is not None:
+                size.measure()
 
     def deadline_s(self, rows: int, times_late: int = 0) -> float:
         """Return how long an attempt may take.
@@ -61,7 +71,13 @@ class Deadlines:
             times_late: attempts of this request that were late already; each doubles it.
         """
         size = self._sizes.get(rows.bit_length())
-        if size is None or size.p99_s is None:
+        p99_s = size.p99_s if size is not None else None
+        if p99_s is None:
+            # Fewer rows take no longer than more do.
+            larger = [key for key in self._sizes if key > rows.bit_length()]
+            known = (self._sizes[key].p99_s for key in sorted(larger))
+            p99_s = next((each for each in known if each is not None), None)
+        if p99_s is None:
             return self._limit_s
-        usual_s = max(DEADLINE_S_MIN, FACTOR * size.p99_s)
+        usual_s = max(DEADLINE_S_MIN, FACTOR * p99_s)
         return min(usual_s * 2.0 ** min(times_late, 10), self._limit_s)

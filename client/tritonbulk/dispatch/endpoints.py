@@ -14,6 +14,10 @@ from tritonbulk.dispatch.policy import Failure, Meaning, meaning, quotes_data
 from tritonbulk.dispatch.requests import Request
 from tritonbulk.events import EndpointChanged
 
+STUCK_CONTROLS = 2
+"""Controls without an answer in time, and no other answer meanwhile, after which an endpoint is
+held to be stuck in a request that never ends."""
+
 SPEED_SHARE = 0.2
 """Weight of the latest request in an endpoint's measured speed."""
 
@@ -30,6 +34,8 @@ class Endpoint:
             taken out.
         is_probed: whether a control is under way there.
         is_probed_alone: whether controls go there only while nothing else is in flight.
+        late_controls: controls without an answer in time since anything was answered there.
+        is_stuck: it was found to be stuck in a request, and nothing has been answered there since.
         quotes_data: whether the breaker's reason may quote values of rows.
         is_trial: nothing is known against it, and nothing for it: it gets one request at a time.
     """
@@ -42,6 +48,8 @@ class Endpoint:
         self.vouched_s = -math.inf
         self.is_probed = False
         self.is_probed_alone = False
+        self.late_controls = 0
+        self.is_stuck = False
         self.quotes_data = False
         self.is_trial = False
         self._rows_sent = 0
@@ -62,6 +70,8 @@ class Endpoint:
     def answered(self, request: Request, now_s: float) -> None:
         """Take note of an answer that was kept, and of how fast it came."""
         self.breaker.answered()
+        self.late_controls = 0
+        self.is_stuck = False
         self.is_trial = False
         seconds = now_s - request.sent_s
         if seconds > 0:
@@ -196,8 +206,20 @@ class Endpoints:
         self._all[index].breaker.probe()
         self._tell(index)
 
-    def probe_failed(self, index: int, failure: Failure, now_s: float) -> None:
-        """Take note that one that is out cannot be used yet."""
+    def control_failed(self, index: int, failure: Failure, now_s: float) -> None:
+        """Take note that a control failed: the endpoint cannot be used, or not yet."""
+        each, kind = self._all[index], meaning(failure)
+        if index in self.out:
+            self._probe_failed(index, failure, now_s)
+        else:
+            self.leave(index, failure, now_s)
+        each.late_controls = each.late_controls + 1 if kind is Meaning.LATE else 0
+        if kind is Meaning.SICK or each.late_controls >= STUCK_CONTROLS:
+            each.is_stuck = kind is Meaning.LATE
+            each.breaker.is_sick = True
+            each.late_controls = 0
+
+    def _probe_failed(self, index: int, failure: Failure, now_s: float) -> None:
         self._all[index].breaker.probe_failed(str(failure), now_s)
         self._all[index].quotes_data = quotes_data(failure)
         self._tell(index)

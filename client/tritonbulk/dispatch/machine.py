@@ -188,6 +188,8 @@ class Dispatch:
             return []
         if request.stage is Stage.PLAIN:
             self._window.answered(request.batch.rows, in_flight, now_s)
+        if self._endpoints[request.endpoint].is_stuck:
+            self._deadlines.forget_lates()
         self._endpoints[request.endpoint].answered(request, now_s)
         self._deadlines.answered(request.rows_sent, now_s - request.sent_s)
         self._quota.succeeded()
@@ -254,7 +256,8 @@ class Dispatch:
         """Count what may be a death of the server, or a request that never ends."""
         if kind is Meaning.LATE:
             request.lates += 1
-            self._deadlines.late(request.rows_sent, now_s - request.sent_s)
+            if request.stage is not Stage.ALONE:  # else it tells of its rows, not of its size
+                self._deadlines.late(request.rows_sent, now_s - request.sent_s)
         elif kind in _KILLS:
             request.losses += 1
 
@@ -296,15 +299,10 @@ class Dispatch:
         each.is_probed = False
         self._filling.control_failed(index, kind, is_filled=control.is_filled)
         each.is_probed_alone = self.has_control and not self._filling.fills_control(index)
-        is_out = index in self._endpoints.out
-        if kind is Meaning.BUSY and not is_out:
+        if kind is Meaning.BUSY and index not in self._endpoints.out:
             self._controls_s = now_s + CONTROL_WAIT_S
             return []
-        if is_out:
-            self._endpoints.probe_failed(index, failure, now_s)
-            each.breaker.is_sick |= kind is Meaning.SICK
-        else:
-            self._endpoints.leave(index, failure, now_s)
+        self._endpoints.control_failed(index, failure, now_s)
         is_sick = TREATMENTS[kind].blames or kind is Meaning.SICK
         self._isolation.void(index, now_s, is_sick=is_sick)
         if kind is Meaning.WRONG:
