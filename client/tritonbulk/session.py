@@ -201,7 +201,8 @@ async def connect(
         problems = await settle_some(waits, READY_GRACE_S)
         for endpoint, problem in zip(endpoints, problems, strict=True):
             if problem is not None:
-                say(f"going on without {endpoint.address}: {problem}")
+                why = str(problem).removeprefix(f"{endpoint.address} ")
+                say(f"going on without {endpoint.address}: {why}")
         endpoints = [e for e, problem in zip(endpoints, problems, strict=True) if problem is None]
         if options.endpoints:
             known = [await endpoint.server() for endpoint in endpoints]
@@ -229,7 +230,7 @@ async def _targets(
     while True:
         found = [target for each in addresses for target in await resolve(each)]
         if found:
-            return found
+            return list(dict.fromkeys(found))  # one that was given twice is one
         names = ", ".join(addresses)
         if waited_s >= max_outage_s:
             raise OutageError(

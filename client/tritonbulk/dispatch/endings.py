@@ -29,7 +29,10 @@ def outage(endpoint: str, failure: Failure, silence_s: float) -> OutageError:
         case Meaning.BUSY:
             advice = "its queue is full of other clients' requests: wait, or add servers"
         case Meaning.LATE:
-            advice = "look at its log; raise --request-timeout if requests do take that long"
+            advice = (
+                "check whether it runs (stopped, overloaded) and look at its log; raise "
+                "--request-timeout if requests do take that long"
+            )
         case Meaning.SUSPECT | Meaning.WRONG:
             advice = "it fails rows that it scored before: look at its log, restart it"
         case _:
