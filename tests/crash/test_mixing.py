@@ -120,8 +120,11 @@ FILES = {
     "the values of an input": (other_rows, "sha256_ends|mtime_ns"),
     "an input more": (add_a_file, "--only-new|inputs"),
     "an input less": (drop_a_file, "inputs"),
-    "the order of inputs": (swap_files, r"inputs\[0\].name"),
-    "the name of an input": (rename_a_file, r"inputs\[1\].name"),
+    "the order of inputs": (swap_files, "differs in inputs in another order"),
+    "the name of an input": (
+        rename_a_file,
+        r"inputs\[[^]]*c\.parquet\] added; inputs\[[^]]*b\.parquet\] removed",
+    ),
 }
 TOUCHED = {
     name
