@@ -11,15 +11,12 @@ import pyarrow as pa
 from tritonbulk.codec import Predictions, RequestEncoder, ResponseDecoder
 from tritonbulk.contract import prediction_row_bytes, row_bytes
 from tritonbulk.dispatch import (
-    GoodputWindow,
     Limits,
-    PinnedWindow,
-    Window,
     failed_rows_max,
     fill_rows,
     segment_rows_auto,
 )
-from tritonbulk.dispatch.limits import WINDOW_START_PER_ENDPOINT, window_max
+from tritonbulk.dispatch.limits import window_max
 from tritonbulk.options import ScoreOptions
 from tritonbulk.pipeline import Pipeline
 from tritonbulk.plan import Plan
@@ -82,10 +79,14 @@ def segment_rows_for(source: Source, plan: Plan) -> int:
     return segment_rows_auto(source.row_bytes(plan.columns) + prediction_row_bytes(plan.outputs))
 
 
-def make_limits(options: ScoreOptions, rows: int | None) -> Limits:
+def make_limits(options: ScoreOptions, rows: int | None, request_bytes: int) -> Limits:
     """Return the bounds that do not move while a run lasts.
 
-    Where only reading tells how many rows there are, the share of failed rows is of those so far.
+    Args:
+        options: of the run.
+        rows: of the whole job; None where only reading tells: the share of failed rows is then of
+            those so far.
+        request_bytes: bytes of the tensors of a full request and its answer.
     """
     keeps = options.on_error == "keep" and options.status_columns
     fraction = options.failed_fraction_max if keeps else 0.0
@@ -93,28 +94,16 @@ def make_limits(options: ScoreOptions, rows: int | None) -> Limits:
         options.outage_s,
         failed_rows_max(fraction, rows or 0),
         failed_fraction_max=fraction if rows is None else 0.0,
+        window_max=window_max(request_bytes),
+        yield_to=options.yield_to,
         attempt_s_max=options.request_timeout_s,
     )
+    if (pinned := options.in_flight_pinned) is not None:
+        limits = replace(limits, window_start=pinned, window_max=pinned, requests_max=pinned)
     if options.memory_bytes is None:
         return limits
     half = options.memory_bytes // 2
     return replace(limits, bytes_max=half, segments_bytes_max=half)
-
-
-def make_window(options: ScoreOptions, request_bytes: int, endpoints: int) -> Window:
-    """Return the window that was asked for: pinned, or one that finds its width.
-
-    Args:
-        options: of the run.
-        request_bytes: bytes of the tensors of a full request and its answer.
-        endpoints: how many there are.
-    """
-    if options.in_flight_pinned is not None:
-        return PinnedWindow(options.in_flight_pinned)
-    return GoodputWindow(
-        start=WINDOW_START_PER_ENDPOINT * endpoints,
-        limit_max=window_max(request_bytes) * endpoints,
-    )
 
 
 def make_carriage(options: ScoreOptions, plan: Plan, servers: Servers) -> Carriage:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tritonbulk.assembly import make_carriage, make_limits, make_pipeline, make_window, names_of
+from tritonbulk.assembly import make_carriage, make_limits, make_pipeline, names_of
 from tritonbulk.bottleneck import Bottleneck, find_bottleneck
 from tritonbulk.clocks import Stopwatch
-from tritonbulk.dispatch import Limits, YieldingWindow
+from tritonbulk.dispatch import Limits
 from tritonbulk.driver import drive
 from tritonbulk.errors import FailureLimitError, SinkError, StoppedError
 from tritonbulk.events import RunEvent
@@ -136,17 +136,11 @@ class Run:
             contextlib.AsyncExitStack() as stack,
         ):
             fleet = self._fleet(carriage, stack)
-            window = make_window(options, plan.request_bytes, len(self.endpoints))
-            look = None
-            if options.yield_to is not None:
-                window = YieldingWindow(window, options.yield_to)
-                watch = QueueWatch(lambda: fleet.endpoints, self.model, window, self.observer.say)
-                look = watch.look
+            watch = QueueWatch(lambda: fleet.endpoints, self.model)
             try:
                 driven = await drive(
                     self._pipeline(segment_rows, fleet),
                     self._limits(),
-                    window,
                     transports,
                     self.observer.advance,
                     # A server of ours that can be mended need not end the run.
@@ -156,7 +150,7 @@ class Run:
                     self.observer.note,
                     fleet,
                     self.observer.say,
-                    look,
+                    None if options.yield_to is None else watch.look,
                 )
             except FailureLimitError as error:
                 if options.status_columns:
@@ -191,7 +185,7 @@ class Run:
         """Return the bounds of this run; rows that failed in earlier ones count."""
         statements = [part.statement for part in self.job.parts.values()]
         return replace(
-            make_limits(self.options, self._job_rows()),
+            make_limits(self.options, self._job_rows(), self.plan.request_bytes),
             rows_before=sum(each.rows for each in statements),
             rows_failed_before=sum(each.rows_failed for each in statements),
         )

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from tritonbulk.assembly import make_limits, make_pipeline
 from tritonbulk.contract import Contract, InputTensor, OutputTensor, datatype
-from tritonbulk.dispatch import Limits, PinnedWindow
+from tritonbulk.dispatch import Limits
 from tritonbulk.driver import drive
 from tritonbulk.job.commit import look, open_job
 from tritonbulk.job.protocol import StandingJob, check_start, check_whole
@@ -93,7 +93,7 @@ def run(
     if limited:
         statements = [part.statement for part in job.parts.values()]
         limits = replace(
-            make_limits(options, inputs.source.rows),
+            make_limits(options, inputs.source.rows, 0),
             rows_before=sum(each.rows for each in statements),
             rows_failed_before=sum(each.rows_failed for each in statements),
         )
@@ -101,7 +101,6 @@ def run(
         drive(
             pipeline,
             limits,
-            PinnedWindow(4),
             [transport],
             lambda *_: None,
             lambda: None,

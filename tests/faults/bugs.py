@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from tritonbulk.dispatch import (
     breaker,
+    controls,
     deadlines,
     endpoints,
     filling,
@@ -15,10 +16,12 @@ from tritonbulk.dispatch import (
     machine,
     policy,
     quota,
+    silence,
     tally,
 )
 from tritonbulk.dispatch.policy import RULES, Meaning, Rule
 from tritonbulk.dispatch.requests import Queue, Request
+from tritonbulk.dispatch.window import Window
 
 Change = tuple[object, str, object]
 
@@ -58,6 +61,11 @@ def _no_window(
 ) -> object:
     up = [i for i, each in enumerate(self._all) if each.is_up and i not in but]
     return up[int(now_s * 1000) % len(up)] if up else None
+
+
+def _shared_window(self: endpoints.Endpoints, name: str) -> endpoints.Endpoint:
+    window = Window(self._limits.window_start, self._limits.window_max)
+    return endpoints.Endpoint(name, self.__dict__.setdefault("shared", window))
 
 
 def _choose_any(
@@ -164,15 +172,15 @@ BUGS: Mapping[str, tuple[object, ...]] = {
     "a control that fails is believed to have passed": (
         "sick_server_convicts_nobody",
         (
-            machine.Dispatch,
-            "_control_failed",
-            lambda self, control, failure, kind, now_s: self._passed(control, now_s),
+            controls.Controls,
+            "failed",
+            lambda self, control, failure, now_s: self.passed(control, now_s),
         ),
     ),
     "readiness is believed": (
         "stub_death_is_mended",
         (
-            machine.Dispatch,
+            controls.Controls,
             "_restore",
             lambda self, index, is_trial: self._endpoints.restore(index, is_trial=is_trial),
         ),
@@ -203,7 +211,7 @@ BUGS: Mapping[str, tuple[object, ...]] = {
     ),
     "an outage never ends": (
         "outage_ends_after_its_time",
-        (machine, "outage", _ignore),
+        (silence, "outage", _ignore),
     ),
     "the breaker rests for minutes": (
         "outage_is_ridden_out",
@@ -220,6 +228,10 @@ BUGS: Mapping[str, tuple[object, ...]] = {
         (machine, "BUSY_WAIT_S_MIN", 0.0),
         (machine, "BUSY_WAIT_S_MAX", 0.0),
         (breaker.Breaker, "refused", _ignore),
+    ),
+    "endpoints share one window": (
+        "a_short_queue_narrows_nobody_else",
+        (endpoints.Endpoints, "_new", _shared_window),
     ),
     "all endpoints get the same": (
         "balance_is_good",
@@ -263,7 +275,7 @@ BUGS: Mapping[str, tuple[object, ...]] = {
         (
             endpoints.Endpoints,
             "add",
-            lambda self, name: (self._all.append(endpoints.Endpoint(name)), len(self._all) - 1)[1],
+            lambda self, name: (self._all.append(self._new(name)), len(self._all) - 1)[1],
         ),
     ),
     "who is gone gets requests": (

@@ -20,7 +20,7 @@ from tests.faults.simulated import (
     check_exact,
     rows_of,
 )
-from tritonbulk.dispatch import Failure, GoodputWindow, Limits, PinnedWindow, Probe, Send, isolation
+from tritonbulk.dispatch import Failure, Limits, Probe, Send, isolation
 from tritonbulk.dispatch import policy as policy_module
 from tritonbulk.dispatch.machine import Dispatch
 from tritonbulk.errors import AnswerError, FailureLimitError, ModelError, OutageError
@@ -29,8 +29,13 @@ from tritonbulk.segments import Batch
 LIMITS = Limits(900.0, 10**9, attempt_s_max=20.0)
 
 
-def world(servers=1, seed=0, limits=LIMITS, window=None, **given):
-    made = World(limits, window or GoodputWindow(4 * servers, 64 * servers), seed=seed)
+def pinned(requests):
+    """The limits, with so many requests in flight."""
+    return replace(LIMITS, window_start=requests, window_max=requests, requests_max=requests)
+
+
+def world(servers=1, seed=0, limits=LIMITS, **given):
+    made = World(limits, seed=seed)
     for index in range(servers):
         made.server(f"s{index}:1", **given)
     return made
@@ -212,6 +217,20 @@ def full_queue_is_no_storm():
         assert made.refusals <= 0.01 * made.answers + 20, (queue, made.refusals, made.answers)
 
 
+def a_short_queue_narrows_nobody_else():
+    """One endpoint with a short queue and two good ones are faster than these two alone."""
+    for pinned_to in (None, 48):
+        for queue, seed in ((1, 0), (4, 1)):
+            limits = LIMITS if pinned_to is None else pinned(pinned_to)
+            good = world(2, seed, limits).run(batches_of(40_000, 8))
+            made = world(3, seed, limits)
+            made.servers[0].queue_max = queue
+            made.run(batches_of(40_000, 8))
+            check_exact(made, 40_000, {})
+            assert made.now <= 0.98 * good.now, (pinned_to, queue, made.now, good.now)
+            assert made.refusals <= 0.01 * made.answers + 20, (pinned_to, queue, made.refusals)
+
+
 def storm_of_others_is_waited_out():
     """A queue that others keep full for a while is asked ever more seldom, and then used again."""
     made = world(1, queue_max=4)
@@ -246,7 +265,7 @@ def retries_are_never_the_storm():
 
 def balance(servers=4):
     """Four accelerators, one four times slower, one away for 10 s: ≥ 0.93 of the ideal rate."""
-    made = world(servers, a_s=0.02, b_s=5e-5, window=GoodputWindow(4 * servers, 64 * servers))
+    made = world(servers, a_s=0.02, b_s=5e-5)
     made.servers[0].slow = 4.0
     rows, away = 400_000, (4.0, 14.0)
     made.after(away[0], lambda: made.servers[1].die(away[1] - away[0]))
@@ -265,7 +284,7 @@ def balance_is_good():
 
 def endpoints_come_and_go():
     """A new endpoint is asked first and then used; one that goes is used no more."""
-    dispatch = Dispatch(LIMITS, PinnedWindow(8), ["a:1"], 64)
+    dispatch = Dispatch(pinned(8), ["a:1"], 64)
     dispatch.add([Batch(0, 64 * index, 64) for index in range(40)], 8)
     first = dispatch.step(0.0)
     for action in first:
@@ -303,7 +322,7 @@ def limits_stop_a_quarantine():
 
 def deadlines_adapt():
     """An attempt has four times what its like took, at least 5 s, and longer after each time."""
-    dispatch = Dispatch(replace(LIMITS, attempt_s_max=300.0), PinnedWindow(1), ["a:1"], 64)
+    dispatch = Dispatch(replace(pinned(1), attempt_s_max=300.0), ["a:1"], 64)
     dispatch.add([Batch(0, 64 * index, 64) for index in range(60)], 8)
     now, timeouts = 0.0, []
     for _ in range(40):
@@ -481,6 +500,7 @@ CHECKS = (
     poison_of_every_kind,
     storm_of_others_is_waited_out,
     full_queue_is_no_storm,
+    a_short_queue_narrows_nobody_else,
     retries_are_never_the_storm,
     hang_of_the_whole_server,
     balance_is_good,

@@ -147,9 +147,9 @@ class World:
         aborted: what ended the run, or None.
     """
 
-    def __init__(self, limits, window, fill_rows=64, seed=0, net_s=0.0005):
+    def __init__(self, limits, fill_rows=64, seed=0, net_s=0.0005):
         self.random = random.Random(seed)
-        self.limits, self.window, self.fill_rows, self.net_s = limits, window, fill_rows, net_s
+        self.limits, self.fill_rows, self.net_s = limits, fill_rows, net_s
         self.now = 0.0
         self.servers, self.ok, self.failed, self.log = [], {}, {}, []
         self.aborted = None
@@ -167,9 +167,8 @@ class World:
         heapq.heappush(self._events, (self.now + seconds, next(self._order), call))
 
     def run(self, batches, until_s=10**6):
-        self.dispatch = Dispatch(
-            self.limits, self.window, [server.name for server in self.servers], self.fill_rows
-        )
+        names = [server.name for server in self.servers]
+        self.dispatch = Dispatch(self.limits, names, self.fill_rows)
         self.dispatch.add(list(batches), ROW_BYTES)
         for _ in range(STEPS_MAX):
             if self.aborted or self.dispatch.idle or self.now > until_s:

@@ -12,7 +12,6 @@ from tritonbulk.dispatch import (
     Dispatch,
     FailRows,
     Limits,
-    PinnedWindow,
     Probe,
     Send,
 )
@@ -24,17 +23,24 @@ STRANGERS_MAX = 3
 """Failures a batch that its rows are not to blame for: four may convict."""
 
 
-def limits(rows_max=100, bytes_max=10**9):
-    return Limits(math.inf, 10**9, rows_max, bytes_max)
+def limits(requests_max, rows_max=100, bytes_max=10**9):
+    return Limits(
+        math.inf,
+        10**9,
+        window_start=requests_max,
+        window_max=requests_max,
+        requests_max=requests_max,
+        rows_max=rows_max,
+        bytes_max=bytes_max,
+    )
 
 
 class Servers:
     """Plays the driver: keeps what is in flight, settles rows, checks the limits on the way."""
 
-    def __init__(self, dispatch, bounds, window, poisonous=frozenset()):
+    def __init__(self, dispatch, bounds, poisonous=frozenset()):
         self.dispatch = dispatch
         self.bounds = bounds
-        self.window = window
         self.poisonous = poisonous
         self.in_flight = {}
         self.settled = []
@@ -53,7 +59,7 @@ class Servers:
                 case Abort(error):
                     raise error
         sent = [each.batch.rows for each in self.in_flight.values() if isinstance(each, Send)]
-        assert len(sent) <= self.window.limit + 1, "one may go alone beside them"
+        assert len(sent) <= self.bounds.requests_max + 1, "one may go alone beside them"
         assert sum(sent) <= self.bounds.rows_max or len(sent) <= 2
         assert sum(sent) * ROW_BYTES <= self.bounds.bytes_max or len(sent) <= 2
 
@@ -85,11 +91,11 @@ class Servers:
 def test_every_row_is_settled_once(
     sizes, requests_max, rows_max, bytes_max, endpoints, poison, failures, random
 ):
-    bounds, window = limits(rows_max, bytes_max), PinnedWindow(requests_max)
-    dispatch = Dispatch(bounds, window, [f"s{index}:1" for index in range(endpoints)], 16)
+    bounds = limits(requests_max, rows_max, bytes_max)
+    dispatch = Dispatch(bounds, [f"s{index}:1" for index in range(endpoints)], 16)
     poisonous = {(index, row) for index, size in enumerate(sizes) for row in poison if row < size}
     poisonous -= {(0, 0)}  # something must be scored, or nobody can be judged
-    servers = Servers(dispatch, bounds, window, poisonous)
+    servers = Servers(dispatch, bounds, poisonous)
     dispatch.add([Batch(index, 0, size) for index, size in enumerate(sizes)], ROW_BYTES)
     blamed = Counter()
     for _ in range(STEPS_MAX):
@@ -127,9 +133,9 @@ def test_every_row_is_settled_once(
 )
 def test_an_endpoint_that_never_answers_takes_no_row_with_it(sizes, requests_max, endpoints, data):
     dead = data.draw(st.integers(0, endpoints - 1))
-    bounds, window = limits(), PinnedWindow(requests_max)
-    dispatch = Dispatch(bounds, window, [f"s{index}:1" for index in range(endpoints)])
-    servers = Servers(dispatch, bounds, window)
+    bounds = limits(requests_max)
+    dispatch = Dispatch(bounds, [f"s{index}:1" for index in range(endpoints)])
+    servers = Servers(dispatch, bounds)
     dispatch.add([Batch(index, 0, size) for index, size in enumerate(sizes)], ROW_BYTES)
     lost = 0
     for _ in range(STEPS_MAX):
@@ -148,7 +154,7 @@ def test_an_endpoint_that_never_answers_takes_no_row_with_it(sizes, requests_max
 @given(st.lists(st.integers(1, 50), min_size=2, max_size=12), st.integers(2, 4))
 def test_requests_go_to_the_endpoint_with_the_fewest_rows(sizes, endpoints):
     names = [f"s{index}:1" for index in range(endpoints)]
-    dispatch = Dispatch(limits(rows_max=10**6), PinnedWindow(99), names)
+    dispatch = Dispatch(limits(99, rows_max=10**6), names)
     dispatch.add([Batch(index, 0, size) for index, size in enumerate(sizes)], ROW_BYTES)
     at = [0] * endpoints
     for action in dispatch.step(0.0):
@@ -159,7 +165,7 @@ def test_requests_go_to_the_endpoint_with_the_fewest_rows(sizes, endpoints):
 
 @given(st.integers(1, 12))
 def test_a_request_waits_longer_after_each_refusal_up_to_a_limit(failures):
-    dispatch = Dispatch(limits(), PinnedWindow(4), ["a:1"])
+    dispatch = Dispatch(limits(4), ["a:1"])
     dispatch.add([Batch(0, 0, 5)], ROW_BYTES)
     now, waits = 0.0, []
     for _ in range(failures):

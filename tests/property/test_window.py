@@ -7,11 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tritonbulk.dispatch.window import GoodputWindow, PinnedWindow
+from tritonbulk.dispatch.window import Window
 
 LIMIT_MAX = 512
 ROWS = 64
 NETWORK_S = 0.001
+
+
+def pinned(width):
+    return Window(width, width)
 
 
 class BatchingServer:
@@ -88,30 +92,30 @@ SERVERS = {
 @pytest.mark.parametrize("seed", range(3))
 def test_it_comes_near_the_best_fixed_width_without_a_storm_of_refusals(name, seed):
     best = max(
-        BatchingServer(**SERVERS[name], seed=seed).run(PinnedWindow(width), 10)[0]
+        BatchingServer(**SERVERS[name], seed=seed).run(pinned(width), 10)[0]
         for width in (4, 8, 12, 16, 24, 32, 48, 64)
     )
-    rate, refusals = BatchingServer(**SERVERS[name], seed=seed).run(GoodputWindow(4, LIMIT_MAX), 30)
+    rate, refusals = BatchingServer(**SERVERS[name], seed=seed).run(Window(4, LIMIT_MAX), 30)
     answers = rate * 30 / ROWS
     assert rate >= 0.93 * best
     assert refusals <= 0.01 * answers
 
 
 def test_it_does_not_widen_for_nothing():
-    window = GoodputWindow(4, LIMIT_MAX)
+    window = Window(4, LIMIT_MAX)
     BatchingServer(**SERVERS["unlimited queue"]).run(window, 30)
     assert window.limit <= 64, "eight requests fill a batch and eight wait; more only wait longer"
 
 
 def test_a_window_that_is_never_full_is_left_alone():
-    window = GoodputWindow(8, LIMIT_MAX)
+    window = Window(8, LIMIT_MAX)
     for answer in range(1000):
         window.answered(100, in_flight=2, now_s=answer * 0.01)
     assert window.limit == 8
 
 
 def test_a_burst_of_refusals_narrows_it_once():
-    window = GoodputWindow(100, LIMIT_MAX)
+    window = Window(100, LIMIT_MAX)
     for _ in range(50):
         window.refused(in_flight=100, wait_s=0.1, now_s=1.0)
     assert window.limit == 70
@@ -130,7 +134,7 @@ REFUSAL = st.tuples(st.just("refusal"), st.just(0), st.integers(1, 600))
     st.lists(st.tuples(ANSWER | REFUSAL, st.floats(0, 0.2)), max_size=300),
 )
 def test_whatever_happens_it_stays_within_its_bounds(start, limit_max, events):
-    window, now = GoodputWindow(start, limit_max), 0.0
+    window, now = Window(start, limit_max), 0.0
     for (kind, rows, in_flight), pause in events:
         now += pause
         if kind == "answer":
@@ -143,7 +147,7 @@ def test_whatever_happens_it_stays_within_its_bounds(start, limit_max, events):
 @settings(max_examples=200)
 @given(st.integers(2, LIMIT_MAX), st.integers(5, 300), st.floats(0.001, 0.5))
 def test_a_storm_of_refusals_is_forgotten_within_some_round_trips(width, refusals, wait_s):
-    window, now = GoodputWindow(width, LIMIT_MAX), 0.0
+    window, now = Window(width, LIMIT_MAX), 0.0
     for _ in range(refusals):
         now += 3 * wait_s
         window.refused(window.limit, wait_s, now)
@@ -157,7 +161,7 @@ def test_a_storm_of_refusals_is_forgotten_within_some_round_trips(width, refusal
 
 def test_a_queue_that_became_shorter_is_not_tried_again_and_again():
     short = BatchingServer(a_s=0.005, b_s=20e-6, queue_max=4)
-    window = GoodputWindow(64, LIMIT_MAX)
+    window = Window(64, LIMIT_MAX)
     rate, refusals = short.run(window, 120)
     assert refusals <= 0.01 * rate * 120 / ROWS
 
@@ -168,7 +172,7 @@ def test_a_queue_that_became_shorter_is_not_tried_again_and_again():
     st.lists(st.tuples(st.integers(1, 10_000), st.integers(1, 600), st.floats(0, 0.2))),
 )
 def test_a_pinned_window_does_not_move_unless_it_is_refused(width, answers):
-    window, now = PinnedWindow(width), 0.0
+    window, now = pinned(width), 0.0
     for rows, in_flight, pause in answers:
         now += pause
         window.answered(rows, in_flight, now)
@@ -179,9 +183,9 @@ def test_a_pinned_window_does_not_move_unless_it_is_refused(width, answers):
 @pytest.mark.parametrize("more", [1, 4, 40])
 def test_a_pinned_window_wider_than_the_queue_is_as_fast_as_one_that_fits(queue_max, more):
     made = {"a_s": 0.005, "b_s": 20e-6, "queue_max": queue_max}
-    fits, refused = BatchingServer(**made).run(PinnedWindow(queue_max), 30)
+    fits, refused = BatchingServer(**made).run(pinned(queue_max), 30)
     assert not refused
-    window = PinnedWindow(queue_max + 8 + more)
+    window = pinned(queue_max + 8 + more)
     rate, refusals = BatchingServer(**made).run(window, 30)
     assert rate >= 0.93 * fits
     assert refusals <= 0.02 * rate * 30 / ROWS
@@ -190,7 +194,7 @@ def test_a_pinned_window_wider_than_the_queue_is_as_fast_as_one_that_fits(queue_
 @settings(max_examples=100)
 @given(st.integers(2, LIMIT_MAX), st.integers(5, 300), st.floats(0.001, 0.5))
 def test_a_pinned_window_comes_back_when_refusals_cease(width, refusals, wait_s):
-    window, now = PinnedWindow(width), 0.0
+    window, now = pinned(width), 0.0
     for _ in range(refusals):
         now += 3 * wait_s
         window.refused(window.limit, wait_s, now)

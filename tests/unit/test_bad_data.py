@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import ipc
 
-from tritonbulk.assembly import make_limits, make_pipeline, make_window
+from tritonbulk.assembly import make_limits, make_pipeline
 from tritonbulk.contract import InputTensor, OutputTensor, datatype
 from tritonbulk.driver import drive
 from tritonbulk.errors import TritonbulkError, UsageError
@@ -42,10 +42,8 @@ def score(path, kind, shape):
     segments = source.read(10, plan.columns)
     write = part_writer(scratch_job(options.out), plan.keep)
     pipeline = make_pipeline(source, segments, model, plan, write, confirm)
-    limits, window = make_limits(options, source.rows), make_window(options, plan.request_bytes, 1)
-    return asyncio.run(
-        drive(pipeline, limits, window, [server], lambda *_: None, lambda: None)
-    ).rows_ok
+    limits = make_limits(options, source.rows, plan.request_bytes)
+    return asyncio.run(drive(pipeline, limits, [server], lambda *_: None, lambda: None)).rows_ok
 
 
 def write(path, good, bad, kind):

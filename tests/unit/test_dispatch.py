@@ -11,7 +11,6 @@ from tritonbulk.dispatch import (
     Dispatch,
     Failure,
     Limits,
-    PinnedWindow,
     Probe,
     Send,
     batch_rows_auto,
@@ -29,8 +28,19 @@ DOWN = Failure(14, "UNAVAILABLE", "failed to connect to all addresses")
 FULL = Failure(14, "UNAVAILABLE", "[request id: 1] Exceeds maximum queue size")
 
 
+def pinned(max_outage_s, failed_rows_max, requests):
+    """Limits with so many requests in flight."""
+    return Limits(
+        max_outage_s,
+        failed_rows_max,
+        window_start=requests,
+        window_max=requests,
+        requests_max=requests,
+    )
+
+
 def test_an_outage_ends_the_run_after_its_time_and_not_before():
-    dispatch = Dispatch(Limits(10.0, 10), PinnedWindow(1), ["gpu1:8001"])
+    dispatch = Dispatch(pinned(10.0, 10, 1), ["gpu1:8001"])
     dispatch.add([Batch(0, 0, 4)], 10)
     now = 0.0
     while now < 10.0:
@@ -46,7 +56,7 @@ def test_an_outage_ends_the_run_after_its_time_and_not_before():
 
 
 def test_a_row_scored_ends_an_outage():
-    dispatch = Dispatch(Limits(10.0, 10), PinnedWindow(2), ["a:1"])
+    dispatch = Dispatch(pinned(10.0, 10, 2), ["a:1"])
     dispatch.add([Batch(0, 0, 4), Batch(0, 4, 4)], 10)
     first, second = dispatch.step(0.0)
     dispatch.failed(first.request_id, DOWN, 8.0)
@@ -81,7 +91,7 @@ def test_batch_rows_follow_from_the_model_alone(inputs, max_batch_size, rows):
 
 
 def test_a_queue_that_stays_full_is_an_outage_too():
-    dispatch = Dispatch(Limits(10.0, 10), PinnedWindow(1), ["a:1"])
+    dispatch = Dispatch(pinned(10.0, 10, 1), ["a:1"])
     dispatch.add([Batch(0, 0, 4)], 10)
     now = 0.0
     while now < 10.0:
@@ -95,7 +105,7 @@ def test_a_queue_that_stays_full_is_an_outage_too():
 
 
 def test_a_run_may_wait_for_ever():
-    dispatch = Dispatch(Limits(math.inf, 10), PinnedWindow(1), ["a:1"])
+    dispatch = Dispatch(pinned(math.inf, 10, 1), ["a:1"])
     dispatch.add([Batch(0, 0, 4)], 10)
     (send,) = dispatch.step(0.0)
     dispatch.failed(send.request_id, DOWN, 0.0)
@@ -104,7 +114,7 @@ def test_a_run_may_wait_for_ever():
 
 
 def test_time_in_which_nothing_was_asked_is_no_outage():
-    dispatch = Dispatch(Limits(10.0, 10), PinnedWindow(1), ["a:1"])
+    dispatch = Dispatch(pinned(10.0, 10, 1), ["a:1"])
     dispatch.add([Batch(0, 0, 4)], 10)
     (send,) = dispatch.step(500.0)
     dispatch.failed(send.request_id, DOWN, 501.0)
@@ -113,7 +123,7 @@ def test_time_in_which_nothing_was_asked_is_no_outage():
 
 
 def test_idle_endpoints_take_turns():
-    dispatch = Dispatch(Limits(10.0, 10), PinnedWindow(1), ["a:1", "b:1", "c:1"])
+    dispatch = Dispatch(pinned(10.0, 10, 1), ["a:1", "b:1", "c:1"])
     dispatch.add([Batch(0, row, 1) for row in range(6)], 10)
     seen = []
     for _ in range(6):
@@ -131,22 +141,16 @@ def test_the_failures_allowed_are_a_share_of_all_rows(fraction, rows, allowed):
     assert failed_rows_max(fraction, rows) == allowed
 
 
-def test_a_full_queue_narrows_the_window_and_an_answer_is_told_to_it():
-    seen = []
-
-    class Told(PinnedWindow):
-        def answered(self, rows, in_flight, now_s):
-            seen.append(("answered", rows, in_flight, now_s))
-
-        def refused(self, in_flight, wait_s, now_s):
-            seen.append(("refused", in_flight, wait_s, now_s))
-
-    dispatch = Dispatch(Limits(900.0, 10), Told(2), ["a:1"])
-    dispatch.add([Batch(0, 0, 4), Batch(0, 4, 5)], 10)
-    first, second = dispatch.step(1.0)
-    dispatch.failed(first.request_id, FULL, 3.0)
-    dispatch.succeeded(second.request_id, 4.0)
-    assert seen == [("refused", 2, 2.0, 3.0), ("answered", 5, 1, 4.0)]
+def test_a_full_queue_narrows_its_own_window_alone():
+    dispatch = Dispatch(pinned(900.0, 10, 40), ["a:1", "b:1"])
+    dispatch.add([Batch(0, row, 1) for row in range(40)], 10)
+    sent = dispatch.step(1.0)
+    assert sorted({each.endpoint for each in sent}) == [0, 1]
+    full = next(each for each in sent if each.endpoint == 0)
+    dispatch.failed(full.request_id, FULL, 3.0)
+    windows = [dispatch._endpoints[index].window.limit for index in (0, 1)]
+    assert windows == [28, 40]
+    assert dispatch.window == 40, "both together may have what was asked for"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +180,7 @@ def test_a_batch_is_filled_as_far_as_bytes_allow(max_batch_size, row_bytes, rows
     ],
 )
 def test_what_may_quote_rows_is_in_no_log_and_in_no_sentence_of_the_run(failure, quotes, capfd):
-    dispatch = Dispatch(Limits(100.0, 10), PinnedWindow(1), ["a:1"])
+    dispatch = Dispatch(pinned(100.0, 10, 1), ["a:1"])
     dispatch.take_changes()
     dispatch.add([Batch(0, 0, 1)], 8)
     for now in range(FAILURES_IN_A_ROW_MAX):
@@ -205,5 +209,5 @@ def test_what_may_quote_rows_is_in_no_log_and_in_no_sentence_of_the_run(failure,
 
 
 def test_endpoints_are_up_from_the_start():
-    changes = Dispatch(Limits(10.0, 10), PinnedWindow(1), ["a:1", "b:1"]).take_changes()
+    changes = Dispatch(pinned(10.0, 10, 1), ["a:1", "b:1"]).take_changes()
     assert [(each.endpoint, each.state) for each in changes] == [("a:1", "up"), ("b:1", "up")]

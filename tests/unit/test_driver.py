@@ -10,7 +10,7 @@ import pytest
 
 from tritonbulk.codec import Reply, RequestEncoder, ResponseDecoder
 from tritonbulk.contract import Column, InputTensor, OutputTensor, datatype
-from tritonbulk.dispatch import NAN, Failure, Limits, PinnedWindow
+from tritonbulk.dispatch import NAN, Failure, Limits
 from tritonbulk.driver import drive
 from tritonbulk.errors import (
     AnswerError,
@@ -99,7 +99,8 @@ class Run:
             write=self.write,
             fails_nan=fails_nan,
         )
-        bounds = Limits(**{"max_outage_s": 60.0, "failed_rows_max": 10, **limits})
+        window = dict.fromkeys(("window_start", "window_max", "requests_max"), in_flight)
+        bounds = Limits(**{"max_outage_s": 60.0, "failed_rows_max": 10, **window, **limits})
         observe = lambda ok, failed: self.progress.append(ok + failed)  # noqa: E731
 
         self.pipeline = pipeline
@@ -107,9 +108,8 @@ class Run:
         async def driven():
             self.loop = asyncio.get_running_loop()
             self.beating = self.began()
-            window = PinnedWindow(in_flight)
             return await drive(
-                pipeline, bounds, window, transports, observe, watch, stop, stop_grace_s, note
+                pipeline, bounds, transports, observe, watch, stop, stop_grace_s, note
             )
 
         return asyncio.run(driven())

@@ -44,7 +44,7 @@ from tritonbulk.driver import drive
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
 from tritonbulk.jobrun import part_writer, scratch_job
-from tritonbulk.assembly import make_limits, make_pipeline, make_window
+from tritonbulk.assembly import make_limits, make_pipeline
 from tritonbulk.source import open_source
 from tritonbulk.testing import ScriptedTransport
 from tritonbulk.transport import ServedModel
@@ -69,8 +69,8 @@ write = part_writer(scratch_job(out), plan.keep)
 pipeline = make_pipeline(source, source.read(rows, plan.columns), model, plan, write, confirm)
 done = asyncio.run(
     drive(
-        pipeline, make_limits(options, source.rows),
-        make_window(options, plan.request_bytes, 1), [server], lambda *_: None, lambda: None,
+        pipeline, make_limits(options, source.rows, plan.request_bytes), [server],
+        lambda *_: None, lambda: None,
     )
 )
 # Not ru_maxrss: it also counts the process that started this one.

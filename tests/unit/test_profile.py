@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tritonbulk.assembly import make_window
+from tritonbulk.assembly import make_limits
 from tritonbulk.errors import InputError, OptionError
 from tritonbulk.options import ScoreOptions
 from tritonbulk.profile import Profile, read_profile
@@ -64,7 +64,8 @@ def test_it_pins_what_is_automatic():
     assert options().batch_rows_pinned is options().in_flight_pinned is None
     pinned = options(profile=BEST)
     assert (pinned.batch_rows_pinned, pinned.in_flight_pinned) == (256, 4)
-    assert make_window(pinned, request_bytes=1, endpoints=3).limit == 4
+    limits = make_limits(pinned, rows=None, request_bytes=1)
+    assert limits.window_start == limits.window_max == limits.requests_max == 4
     same = options(profile=BEST, batch_rows=256, in_flight_max=4)
     assert (same.batch_rows_pinned, same.in_flight_pinned) == (256, 4)
 

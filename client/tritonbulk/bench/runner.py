@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tritonclient.grpc import service_pb2
 
-from tritonbulk.assembly import make_carriage, make_limits, make_pipeline, make_window, names_of
+from tritonbulk.assembly import make_carriage, make_limits, make_pipeline, names_of
 from tritonbulk.bench import configuration, machine
 from tritonbulk.bench.metrics import GpuSampler, has_gpu
 from tritonbulk.bench.options import BenchOptions, batch_rows_within, segment_rows_for
@@ -260,8 +260,7 @@ class Runner:
                         _nothing if no_write else write,
                         confirmation(lambda: self.endpoints, self.model, options.outage_s),
                     ),
-                    make_limits(options, None),
-                    make_window(options, plan.request_bytes, len(self.endpoints)),
+                    make_limits(options, None, plan.request_bytes),
                     transports,
                     watch.advance,
                     watch.looking(self.servers.watch),

@@ -3,10 +3,11 @@
 ``machine`` turns events into ``actions`` and owns what follows: ``requests`` has each request in
 one place, ``turn`` says which is next, ``endpoints`` chooses where it goes, a ``breaker`` each says
 whether they are used, ``isolation`` finds the row that is to blame, ``filling`` whether it can use
-full batches, ``window`` says how many requests may be in flight, ``deadlines`` how long one may
-take, ``quota`` how often it is sent again. ``policy`` says what an answer of a server means,
-``endings`` how a run ends that cannot go on, ``limits`` has the bounds that do not move,
-``yielding`` leaves room to others. No clock, no I/O: time comes in with the events.
+full batches, ``controls`` whether a server works. A ``window`` each says how many requests may be
+in flight there, ``yielding`` how much of that is left to others, ``deadlines`` how long one may
+take, ``quota`` how often it is sent again, ``silence`` how long none was answered; ``traffic`` is
+what is in flight. ``policy`` says what an answer of a server means, ``endings`` what the user is
+told, ``limits`` has the bounds that do not move. No clock, no I/O: time comes in with the events.
 """
 
 from tritonbulk.dispatch.actions import Abort, Action, FailRows, Probe, Say, Send
@@ -20,8 +21,6 @@ from tritonbulk.dispatch.limits import (
 )
 from tritonbulk.dispatch.machine import Dispatch
 from tritonbulk.dispatch.policy import NAN, Failure, Meaning, fatal, meaning, outcome, refusal
-from tritonbulk.dispatch.window import GoodputWindow, PinnedWindow, Window
-from tritonbulk.dispatch.yielding import YieldingWindow
 
 __all__ = [
     "NAN",
@@ -30,15 +29,11 @@ __all__ = [
     "Dispatch",
     "FailRows",
     "Failure",
-    "GoodputWindow",
     "Limits",
     "Meaning",
-    "PinnedWindow",
     "Probe",
     "Say",
     "Send",
-    "Window",
-    "YieldingWindow",
     "batch_rows_auto",
     "failed_rows_max",
     "fatal",

@@ -1,4 +1,4 @@
-"""How a run ends that cannot go on: the errors, in words."""
+"""What the user is told: how a run ends that cannot go on, and what it does differently now."""
 
 from __future__ import annotations
 
@@ -43,6 +43,9 @@ def outage(endpoint: str, failure: Failure, silence_s: float) -> OutageError:
     )
     error.quotes_data = quotes_data(failure)
     return error
+
+
+YIELDS = "others wait in the model's queue, so fewer requests are sent (--yield-to)"
 
 
 def too_full(rows: int) -> str:

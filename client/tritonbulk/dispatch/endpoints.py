@@ -1,7 +1,7 @@
 """The endpoints of a run: which are used, and which of them a request goes to.
 
 A request goes where it is done soonest: to the endpoint with the fewest rows to its measured speed,
-so that a slow one gets less, and none gets nothing.
+so that a slow one gets less, and none gets nothing; but to none beyond its window.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import math
 from collections.abc import Collection, Sequence
 
 from tritonbulk.dispatch.breaker import Breaker
+from tritonbulk.dispatch.limits import Limits
 from tritonbulk.dispatch.policy import Failure, Meaning, meaning, quotes_data
-from tritonbulk.dispatch.requests import Request
+from tritonbulk.dispatch.requests import Request, Stage
+from tritonbulk.dispatch.window import Window
 from tritonbulk.events import EndpointChanged
 
 STUCK_CONTROLS = 2
@@ -25,8 +27,13 @@ SPEED_SHARE = 0.2
 class Endpoint:
     """What is known of one endpoint.
 
-    Attributes:
+    Args:
         name: its address, for people.
+        window: how many requests may be in flight there.
+
+    Attributes:
+        name: see above.
+        window: see above.
         breaker: whether it is used.
         rows: rows in flight there.
         requests: requests in flight there, controls included.
@@ -40,8 +47,9 @@ class Endpoint:
         is_trial: nothing is known against it, and nothing for it: it gets one request at a time.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, window: Window) -> None:
         self.name = name
+        self.window = window
         self.breaker = Breaker()
         self.rows = 0
         self.requests = 0
@@ -69,6 +77,8 @@ class Endpoint:
 
     def answered(self, request: Request, now_s: float) -> None:
         """Take note of an answer that was kept, and of how fast it came."""
+        if request.stage is Stage.PLAIN:
+            self.window.answered(request.batch.rows, self.requests + 1, now_s)
         self.breaker.answered()
         self.late_controls = 0
         self.is_stuck = False
@@ -79,9 +89,24 @@ class Endpoint:
             speed = request.rows_ahead / seconds
             self._speed += SPEED_SHARE * (speed - self._speed) if self._speed else speed
 
+    def refused(self, request: Request, now_s: float) -> None:
+        """Take note that it refused a request because its queue was full."""
+        self.crowded(request, now_s)
+        self.breaker.refused(now_s)
+
+    def crowded(self, request: Request, now_s: float) -> None:
+        """Take note that a request was one too many there."""
+        self.window.refused(self.requests + 1, now_s - request.sent_s, now_s)
+
     def wait(self, rows: int, speed_unknown: float) -> tuple[float, int]:
         """Return how long so many more rows would take there, and what breaks ties."""
         return (self.rows + rows) / (self._speed or speed_unknown), self._rows_sent
+
+    @property
+    def has_room(self) -> bool:
+        """Whether one more request may be in flight there; a control does not count."""
+        requests = self.requests - self.is_probed
+        return requests < (1 if self.is_trial else self.window.limit)
 
     @property
     def speed(self) -> float:
@@ -104,10 +129,12 @@ class Endpoints:
 
     Args:
         names: their addresses.
+        limits: of their windows.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self._all = [Endpoint(name) for name in names]
+    def __init__(self, names: Sequence[str], limits: Limits) -> None:
+        self._limits = limits
+        self._all = [self._new(name) for name in names]
         self._changes: list[EndpointChanged] = []
         self.out: set[int] = set()
         """Indexes of those that get no requests, but may again."""
@@ -118,10 +145,15 @@ class Endpoints:
         """Return one of them."""
         return self._all[index]
 
+    @property
+    def window(self) -> int:
+        """Requests that may be in flight now at all that are up."""
+        return sum(each.window.limit for each in self._all if each.is_up)
+
     def add(self, name: str) -> int:
         """Take on one more and return its index; it is asked first whether it can be used."""
         index = len(self._all)
-        self._all.append(Endpoint(name))
+        self._all.append(self._new(name))
         self.out.add(index)
         breaker = self._all[index].breaker
         breaker.state, breaker.reason = "resting", "it is new"
@@ -139,9 +171,8 @@ class Endpoints:
         best, best_wait = None, (math.inf, 0)
         fastest = max((each.speed for each in self._all), default=0.0) or 1.0
         for index, each in enumerate(self._all):
-            if each.is_trial and each.requests:
-                continue
-            if each.is_up and index not in but and each.breaker.next_s <= now_s:
+            is_free = each.is_up and each.has_room and each.breaker.next_s <= now_s
+            if is_free and index not in but:
                 wait = each.wait(rows, fastest)
                 if wait < best_wait:
                     best, best_wait = index, wait
@@ -249,6 +280,9 @@ class Endpoints:
         """From now on send controls only where nothing else is in flight."""
         for each in self._all:
             each.is_probed_alone = True
+
+    def _new(self, name: str) -> Endpoint:
+        return Endpoint(name, Window(self._limits.window_start, self._limits.window_max))
 
     def _taken_out(self, index: int, failure: Failure) -> None:
         if self._all[index].breaker.state == "resting" and index not in self.out:

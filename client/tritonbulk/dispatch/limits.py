@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tritonbulk.contract import InputTensor, OutputTensor, row_bytes
 from tritonbulk.options import REQUEST_TIMEOUT_S, SEGMENT_ROWS
+from tritonbulk.polite import YieldTo
 
 REQUEST_BYTES_MAX = 16 * 2**20
 """Bytes of tensors in one request or answer; Triton's Python backend keeps about 4.5 times the
@@ -52,6 +53,10 @@ class Limits:
             for never.
         failed_rows_max: failed rows that are allowed in any case.
         failed_fraction_max: share of the rows so far that may fail, where more is not known.
+        window_start: requests in flight an endpoint at the beginning.
+        window_max: requests in flight an endpoint that are never exceeded.
+        requests_max: requests in flight, over all endpoints.
+        yield_to: what others may feel in the model's queue, or there are fewer; None: whatever.
         rows_max: rows in flight, over all endpoints.
         bytes_max: bytes of tensors in flight, over all endpoints.
         segments_bytes_max: bytes of segments in memory, but one segment always.
@@ -62,6 +67,10 @@ class Limits:
 
     max_outage_s: float
     failed_rows_max: int
+    window_start: int = WINDOW_START_PER_ENDPOINT
+    window_max: int = WINDOW_MAX_PER_ENDPOINT
+    requests_max: int = IN_FLIGHT_ROWS_MAX
+    yield_to: YieldTo | None = None
     rows_max: int = IN_FLIGHT_ROWS_MAX
     bytes_max: int = IN_FLIGHT_BYTES_MAX
     failed_fraction_max: float = 0.0

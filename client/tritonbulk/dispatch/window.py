@@ -1,15 +1,14 @@
-"""The window: how many requests may be in flight. Policies are pure functions of what was seen.
+"""The window: how many requests may be in flight at one endpoint, a pure function of what was seen.
 
-`GoodputWindow` climbs while more requests in flight give more rows a second, and holds where they
-no longer do. Limits that follow latency (Vegas, Gradient) take the batcher's waiting for
-congestion, and additive increase (AIMD) never stops lengthening the queue. `PinnedWindow` moves
-only when a server refuses.
+It climbs while more requests in flight give more rows a second, and holds where they no longer do.
+Limits that follow latency (Vegas, Gradient) take the batcher's waiting for congestion, and additive
+increase (AIMD) never stops lengthening the queue. Each endpoint has its own: one whose queue is
+short narrows nobody else's.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 EPOCH_S_MIN = 0.1
 """Seconds an epoch lasts at least: shorter ones measure the scheduler of the operating system."""
@@ -41,36 +40,7 @@ _DECAY = 0.9
 """What was the width before a storm counts for less, each time that it was too early."""
 
 
-class Window(Protocol):
-    """How many requests may be in flight, over all endpoints."""
-
-    @property
-    def limit(self) -> int:
-        """Requests that may be in flight now; 0 sends none for a while."""
-        ...
-
-    def answered(self, rows: int, in_flight: int, now_s: float) -> None:
-        """Take note of an answer.
-
-        Args:
-            rows: rows that it settled.
-            in_flight: requests in flight before it came.
-            now_s: the time.
-        """
-        ...
-
-    def refused(self, in_flight: int, wait_s: float, now_s: float) -> None:
-        """Take note that a server refused a request because it has too many.
-
-        Args:
-            in_flight: requests in flight before the refusal came.
-            wait_s: how long the request was under way.
-            now_s: the time.
-        """
-        ...
-
-
-class GoodputWindow:
+class Window:
     """A window that climbs on goodput and backs off when a server's queue is full.
 
     Answers are counted in epochs. While climbing, an epoch with a better rate widens the window by
@@ -83,9 +53,15 @@ class GoodputWindow:
     Refusals that go on (the server restarts, or others fill its queue) narrow it to 1. Once they
     cease it recovers to 0.7 of what it was before them, by half its width in every two round trips.
 
+    Where ``start`` is ``limit_max`` it is pinned: it never moves but for refusals. A server that
+    refuses what is over its queue would else refuse the same requests again and again.
+
     Args:
-        start: requests at the beginning.
+        start: requests at the beginning, at least 1.
         limit_max: requests that are never exceeded.
+
+    Attributes:
+        limit: requests that may be in flight now, at least 1.
     """
 
     def __init__(self, start: int, limit_max: int) -> None:
@@ -105,7 +81,13 @@ class GoodputWindow:
         self._begin_epoch(math.nan)
 
     def answered(self, rows: int, in_flight: int, now_s: float) -> None:
-        """See `Window.answered`."""
+        """Take note of an answer.
+
+        Args:
+            rows: rows that it settled.
+            in_flight: requests in flight before it came.
+            now_s: the time.
+        """
         if math.isnan(self._began_s):
             self._begin_epoch(now_s)  # the first answer of all only starts the clock
             return
@@ -123,7 +105,13 @@ class GoodputWindow:
             self._begin_epoch(now_s)
 
     def refused(self, in_flight: int, wait_s: float, now_s: float) -> None:
-        """See `Window.refused`."""
+        """Take note that the server refused a request because it has too many.
+
+        Args:
+            in_flight: requests in flight before the refusal came.
+            wait_s: how long the request was under way.
+            now_s: the time.
+        """
         if now_s < self._cut_again_s:
             return
         self._cut_again_s = now_s + 2 * wait_s
@@ -208,17 +196,3 @@ class GoodputWindow:
         self._rows = 0
         self._answers = 0
         self._was_full = False
-
-
-class PinnedWindow(GoodputWindow):
-    """A window of a width that was asked for; refusals narrow it, and it comes back as they cease.
-
-    A server that refuses what is over its queue would else refuse the same requests again and
-    again. Without a refusal it never moves.
-
-    Args:
-        limit: requests, at least 1.
-    """
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(start=limit, limit_max=limit)

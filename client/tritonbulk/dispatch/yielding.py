@@ -1,13 +1,12 @@
 """Yielding: a window that becomes narrower while others wait too long in the model's queue.
 
-What others feel is read from the server's statistics now and then. Over the limit the share of the
-window that is used is cut at once, down to nothing; under it, it doubles until the first cut, then
+What others feel is read from the servers' statistics now and then. Over the limit the share of all
+windows that is used is cut at once, down to nothing; under it, it doubles until the first cut, then
 grows by a quarter, after the more calm readings the more often that was too early. Pure.
 """
 
 from __future__ import annotations
 
-from tritonbulk.dispatch.window import Window
 from tritonbulk.polite import YieldTo
 
 CUT_MAX = 0.5
@@ -23,45 +22,34 @@ PAUSE_S_MAX = 10.0
 """After so long without a request one is sent whatever others feel, so that every run ends."""
 
 
-class YieldingWindow:
-    """A `Window` around another one; at most that wide.
+class Yielding:
+    """How much of the windows is used. Their width, over all endpoints, comes with each call.
 
     Args:
-        inner: how wide it would be alone.
         yield_to: what others may feel.
     """
 
-    def __init__(self, inner: Window, yield_to: YieldTo) -> None:
-        self._inner = inner
+    def __init__(self, yield_to: YieldTo) -> None:
         self._yield_to = yield_to
         self._share = 1
         self._has_cut = False
         self._patience = self._calm = 0
         self._paused_s: float | None = None
 
-    @property
-    def limit(self) -> int:
-        """Requests that may be in flight now; 0 while all are left to others."""
-        return min(self._share, self._inner.limit)
+    def limit(self, width: int) -> int:
+        """Return the requests that may be in flight now; 0 while all are left to others."""
+        return min(self._share, width)
 
-    @property
-    def yields(self) -> bool:
-        """Whether others make it narrower than it would be alone."""
-        return self._has_cut and self._share < self._inner.limit
+    def yields(self, width: int) -> bool:
+        """Return whether fewer may be than without others."""
+        return self._has_cut and self._share < width
 
-    def answered(self, rows: int, in_flight: int, now_s: float) -> None:
-        """See `Window.answered`."""
-        self._inner.answered(rows, in_flight, now_s)
-
-    def refused(self, in_flight: int, wait_s: float, now_s: float) -> None:
-        """See `Window.refused`."""
-        self._inner.refused(in_flight, wait_s, now_s)
-
-    def felt(self, mean_s: float | None, now_s: float) -> None:
+    def felt(self, mean_s: float | None, width: int, now_s: float) -> None:
         """Take note of how long requests waited in the queue since the last reading.
 
         Args:
             mean_s: their mean, our own included; None if there were none.
+            width: requests that could be in flight without others, at least 1.
             now_s: the time.
         """
         wait_s = self._yield_to.estimate_s(mean_s or 0.0)
@@ -72,17 +60,17 @@ class YieldingWindow:
             self._patience = min(2 * self._patience, PATIENCE_MAX) if was_early else 1
             self._patience, self._calm = max(self._patience, 1), 0
             keep = min(self._yield_to.limit_s / wait_s, CUT_MAX)
-            self._share = int(min(self._share, self._inner.limit) * keep)
+            self._share = int(min(self._share, width) * keep)
         elif wait_s < CALM * self._yield_to.limit_s:
             self._calm += 1
             # Without any request there is nobody who could feel one.
             if mean_s is None or self._calm > self._patience or not self._share:
-                self._widen()
+                self._widen(width)
         self._end_long_pause(now_s)
 
-    def _widen(self) -> None:
+    def _widen(self, width: int) -> None:
         step = max(self._share // 4, 1) if self._has_cut else max(self._share, 1)
-        self._share = min(self._share + step, self._inner.limit)
+        self._share = min(self._share + step, width)
         self._calm = 0
 
     def _end_long_pause(self, now_s: float) -> None:

@@ -23,7 +23,6 @@ from tritonbulk.dispatch import (
     Probe,
     Say,
     Send,
-    Window,
     may_open,
     outcome,
 )
@@ -55,7 +54,6 @@ WATCH_S = 1.0
 async def drive(
     pipeline: Pipeline,
     limits: Limits,
-    window: Window,
     transports: Sequence[Transport],
     observe: Callable[[int, int], None],
     watch: Callable[[], None],
@@ -64,7 +62,7 @@ async def drive(
     note: Callable[[RunEvent], None] | None = None,
     care: Care | None = None,
     say: Callable[[str], None] = lambda _: None,
-    look: Callable[[], Awaitable[None]] | None = None,
+    look: Callable[[], Awaitable[float | None]] | None = None,
 ) -> Driven:
     """Score every segment of a pipeline and return what was done, once all is committed.
 
@@ -74,7 +72,6 @@ async def drive(
     Args:
         pipeline: what to score.
         limits: bounds that do not move.
-        window: how many requests may be in flight.
         transports: one an endpoint, at least one.
         observe: called with (rows scored, rows failed) so far, after each answer.
         watch: called every `WATCH_S` seconds; raises if the run cannot go on.
@@ -83,7 +80,7 @@ async def drive(
         note: told each event of the run; returns at once.
         care: what can be done about the endpoints; None: nothing, they stay what they are.
         say: told one sentence at a time about endpoints and outages.
-        look: awaited every `WATCH_S` seconds, to find out what the window is to be.
+        look: awaited every `WATCH_S` seconds, to find out what others feel; see `Dispatch.felt`.
 
     Raises:
         TritonbulkError: what stopped the run, as a single error; segments that were complete by
@@ -92,7 +89,7 @@ async def drive(
     try:
         async with asyncio.TaskGroup() as tasks:
             driver = _Driver(
-                pipeline, limits, window, transports, tasks, observe, note, care or NoCare(), say
+                pipeline, limits, transports, tasks, observe, note, care or NoCare(), say
             )
             helpers = [
                 tasks.create_task(driver.watch(watch, look)),
@@ -112,7 +109,6 @@ class _Driver:
         self,
         pipeline: Pipeline,
         limits: Limits,
-        window: Window,
         transports: Sequence[Transport],
         tasks: asyncio.TaskGroup,
         observe: Callable[[int, int], None],
@@ -134,7 +130,7 @@ class _Driver:
         self._stages = StageClock()
         self._laid_out_s = self._lay_out_s()
         names = [transport.address for transport in transports]
-        self._dispatch = Dispatch(limits, window, names, pipeline.fill_rows)
+        self._dispatch = Dispatch(limits, names, pipeline.fill_rows)
         self._ends = Ends(pipeline, self._stages)
         self._messages: asyncio.Queue[Message] = asyncio.Queue()
         self._open: dict[int, OpenSegment] = {}
@@ -146,7 +142,7 @@ class _Driver:
         self._works: set[asyncio.Task[None]] = set()
 
     async def watch(
-        self, watch: Callable[[], None], look: Callable[[], Awaitable[None]] | None
+        self, watch: Callable[[], None], look: Callable[[], Awaitable[float | None]] | None
     ) -> None:
         """Look after what nobody reports, every `WATCH_S` seconds."""
         while True:
@@ -155,8 +151,7 @@ class _Driver:
             now_s = self._clock()
             self._announcer.tick(*self._dispatch.silence(now_s), now_s)
             if look is not None:
-                await look()
-                self._messages.put_nowait(Looked())
+                self._messages.put_nowait(Looked(await look()))
 
     async def follow(self) -> None:
         """Report endpoints that come and go."""
@@ -248,15 +243,23 @@ class _Driver:
                 self._carry_out(actions)
             case Probed(asked, failure, _):
                 self._probed(asked, failure)
+            case Joined() | Left() | Looked():
+                self._heed(message)
+            case Written(segment_index):
+                del self._open[segment_index]
+            case Unconfirmed(segment_index):
+                self._score_again(self._open[segment_index])
+
+    def _heed(self, message: Joined | Left | Looked) -> None:
+        """Take note of what has become of the servers."""
+        match message:
             case Joined(transport):
                 self._transports.append(transport)
                 self._dispatch.add_endpoint(transport.address)
             case Left(index):
                 self._dispatch.retire_endpoint(index, "its name no longer says so", self._clock())
-            case Written(segment_index):
-                del self._open[segment_index]
-            case Unconfirmed(segment_index):
-                self._score_again(self._open[segment_index])
+            case Looked(mean_s):
+                self._carry_out(self._dispatch.felt(mean_s, self._clock()))
 
     def _keep(self, answered: Answered) -> None:
         """Put a checked answer in place."""

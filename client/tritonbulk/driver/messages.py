@@ -63,7 +63,9 @@ class Unconfirmed:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """The servers were looked at; the window may be another."""
+    """The servers' queues were looked at: see `Dispatch.felt`."""
+
+    mean_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
