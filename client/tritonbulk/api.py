@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -15,6 +16,7 @@ from tritonbulk.polite import parse_yield_to
 from tritonbulk.profile import read_profile
 from tritonbulk.result import ScoreResult
 from tritonbulk.scoring import run_score
+from tritonbulk.shards import parse_shard
 
 
 def score(
@@ -90,6 +92,8 @@ async def score_async(
         options["yield_to"] = parse_yield_to(options["yield_to"])
     if isinstance(options.get("profile"), (str, Path)):
         options["profile"] = read_profile(Path(options["profile"]))
+    if isinstance(options.get("shard"), str):
+        options["shard"] = parse_shard(options["shard"], os.environ)
     if options.get("model_version") is not None:
         options["model_version"] = str(options["model_version"])
     checked = ScoreOptions(

@@ -9,9 +9,12 @@ from typing import Any
 import pyarrow as pa
 
 from tritonbulk.errors import DamagedError, InputError, OutputError, PlatformError, SourceError
-from tritonbulk.job.commit import look, read_listed, read_object
+from tritonbulk.job.commit import look
 from tritonbulk.job.manifest import Manifest, check_tiling
+from tritonbulk.job.owed import Owed, what_is_owed
 from tritonbulk.job.protocol import Standing, StandingJob, follows_on, part_faults, repair
+from tritonbulk.job.puts import read_listed, read_object
+from tritonbulk.job.sharing import look_at_sharing
 from tritonbulk.job.statement import PartStatement, part_number, read_part
 from tritonbulk.job.stores.base import Store
 from tritonbulk.part import decode_part
@@ -36,6 +39,8 @@ class JobStatus:
         problems: one sentence for each part of a finished job that is missing, has another size or
             is in no manifest.
         repair: what to do about them; "" if there are none.
+        shards: into how many it is split; empty if it is not, or finished.
+        owed: what is missing of an unfinished job, by shards; empty if no part is.
     """
 
     fingerprint: str
@@ -50,6 +55,8 @@ class JobStatus:
     rows_failed: int | None
     problems: tuple[str, ...] = ()
     repair: str = ""
+    shards: tuple[int, ...] = ()
+    owed: tuple[Owed, ...] = ()
 
 
 def status(store: Store) -> tuple[JobStatus, ...]:
@@ -60,15 +67,11 @@ def status(store: Store) -> tuple[JobStatus, ...]:
         TritonbulkError: the store or a file of the job cannot be read; see its class.
     """
     standing = _jobs_of(store)
-    numbers = [part_number(name) or 0 for name in standing.parts]
     found = []
-    followed = zip(standing.jobs, (*standing.jobs[1:], None), strict=True)
-    for at, (job, following) in enumerate(followed):
-        problems = part_faults(standing, at)
-        begin = job.file.segment_begin
-        end = following.file.segment_begin if following else None
-        own = sum(1 for number in numbers if number >= begin and (end is None or number < end))
+    for at, job in enumerate(standing.jobs):
+        problems, own = part_faults(standing, at), standing.numbers(at)
         spec, manifest = job.file.spec, job.manifest
+        expected, splits, owed = _left(store, standing, at)
         found.append(
             JobStatus(
                 fingerprint=job.file.fingerprint,
@@ -76,13 +79,15 @@ def status(store: Store) -> tuple[JobStatus, ...]:
                 model=spec["model"]["name"],
                 model_version=spec["model"]["version"],
                 inputs=len(spec["inputs"]),
-                parts=own,
-                parts_expected=len(manifest.parts) if manifest else _parts_expected(spec),
+                parts=len(own),
+                parts_expected=expected,
                 is_finished=manifest is not None,
                 rows=manifest.rows if manifest else None,
                 rows_failed=manifest.rows_failed if manifest else None,
                 problems=problems,
                 repair=repair(standing, at) if problems else "",
+                shards=splits,
+                owed=owed,
             )
         )
     return tuple(found)
@@ -245,13 +250,13 @@ def _rows_scored(inputs: Sequence[object], manifest: Manifest) -> Iterator[tuple
         yield position, max(ends, default=0)
 
 
-def _parts_expected(spec: Mapping[str, Any]) -> int | None:
-    """Return how many parts a job will have, None where only reading tells."""
-    left, parts = spec["limit_rows"], 0
-    for each in spec["inputs"]:
-        if each["rows"] is None:
-            return None
-        rows = each["rows"] if left is None else min(each["rows"], left)
-        parts += -(-rows // spec["segment_rows"])
-        left = None if left is None else left - rows
-    return max(parts, 1)
+def _left(
+    store: Store, standing: Standing, at: int
+) -> tuple[int | None, tuple[int, ...], tuple[Owed, ...]]:
+    """Return how many parts a job will have, its numbers of shards, and what it lacks."""
+    job = standing.jobs[at]
+    if job.manifest is not None:
+        return len(job.manifest.parts), (), ()
+    sharing = look_at_sharing(store, job.file, at)
+    owed = what_is_owed(job.file, sharing, standing.numbers(at))
+    return sharing.segments, tuple(split.count for split in sharing.splits), owed

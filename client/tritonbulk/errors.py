@@ -17,6 +17,7 @@
     ├── SinkError             writing output failed: disk full, permission            exit 3
     ├── DamagedError          a part or manifest is not what was written              exit 3
     │   └── MissingError      a part of an unfinished job is, or has gone
+    ├── UnfinishedError       parts of a job are missing that others have to make    exit 3
     ├── StoppedError          a run was asked to stop, and did; the job goes on later exit 3
     ├── ServerError           the embedded server                                     exit 3
     │   ├── InstallError      its environment could not be made
@@ -32,8 +33,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from tritonbulk.redaction import redact
 from tritonbulk.text import printable
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 MESSAGE_CHARACTERS_MAX = 2_000
 """Characters of an error's text: a column's name alone may be longer."""
@@ -137,6 +144,20 @@ class MissingError(DamagedError):
     """A part of an unfinished job is damaged or has gone. A retry scores its rows again."""
 
     retry_helps = True
+
+
+class UnfinishedError(TritonbulkError):
+    """Parts of a job are missing. A retry helps once the shards that owe them have made them.
+
+    Attributes:
+        owed: what is missing, see `tritonbulk.job.owed.Owed`.
+    """
+
+    retry_helps = True
+
+    def __init__(self, message: str, owed: Sequence[DataclassInstance] = ()) -> None:
+        super().__init__(message)
+        self.owed = tuple(owed)
 
 
 class StoppedError(TritonbulkError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -174,9 +174,16 @@ def make_spec(
 
 
 def missing_segments(
-    inputs: JobInputs, job: OpenJob, plan: Plan, segment_rows: int, limit_rows: int | None
+    inputs: JobInputs,
+    job: OpenJob,
+    plan: Plan,
+    segment_rows: int,
+    limit_rows: int | None,
+    counted: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[tuple[Segment, pa.RecordBatch]]:
-    """Yield the segments that have no part yet, numbered as in the job.
+    """Yield the segments that have no part yet, numbered as in the job; those of others are left.
+
+    ``counted`` is told each input's position and its rows once nothing of it is left to read.
 
     Raises:
         SourceError: an input has changed since the run began, or cannot be read.
@@ -184,10 +191,12 @@ def missing_segments(
         StoppedError: nobody waits for the next one any more.
     """
     begin, before = job.file.segment_begin, dict(job.parts)
-    done = {segment - begin for segment in before}
+    done = _Done({segment - begin for segment in before}, job.others)
 
-    def check(file_index: int) -> None:
+    def check(file_index: int, rows: int | None = None) -> None:
         check_unchanged(inputs.source.files[file_index], inputs.stamps[file_index])
+        if rows is not None:
+            counted(file_index, rows)
 
     for segment, rows in inputs.source.read(
         segment_rows, plan.columns, limit_rows, done, lambda: job.sleep(0), check
@@ -203,6 +212,17 @@ def missing_segments(
                 "and run again, or score them into another --out"
             )
         yield numbered, rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Done(Container[int]):
+    """Segments that are not this run's to score: their parts stand there, or others care."""
+
+    parts: Container[int]
+    others: Container[int]
+
+    def __contains__(self, segment: object) -> bool:
+        return segment in self.parts or segment in self.others
 
 
 def part_writer(

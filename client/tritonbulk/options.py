@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from tritonbulk.access import PLAIN, Access
 from tritonbulk.errors import OptionError
+from tritonbulk.places import check_report, check_single_file
 from tritonbulk.polite import PRIORITY_MAX, YieldTo
 from tritonbulk.profile import Profile
 from tritonbulk.redaction import hide_in_uri
+from tritonbulk.shards import Shard
 
 if TYPE_CHECKING:
     import pyarrow.compute as pc
@@ -54,9 +56,6 @@ DEFAULT_REPOSITORY = Path("model_repository")
 
 TransportName = Literal["auto", "unary", "stream", "shm"]
 """What may carry the requests; see ``docs/transports.md``."""
-
-SINGLE_FILE_FORMATS = (".csv", ".jsonl", ".parquet")
-"""Extensions that a single file may have."""
 
 
 OutFormat = Literal["parquet", "arrow"]
@@ -149,6 +148,7 @@ class ScoreOptions:
             taken for formulas.
         status_columns: whether the output has the columns of status and error; without them a
             failed row stops the run.
+        shard: which share of the segments to score; None scores all, and finishes the job.
     """
 
     inputs: tuple[str, ...]
@@ -193,6 +193,7 @@ class ScoreOptions:
     report: Path | None = None
     csv_guard: bool = True
     status_columns: bool = True
+    shard: Shard | None = None
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.
@@ -237,9 +238,9 @@ class ScoreOptions:
             )
         self._check_names()
         self._check_output()
-        self._check_single_file()
+        self._check_shard()
+        self._check_places()
         self._check_memory()
-        self._check_report()
         self._check_profile()
         self._check_shared_memory()
 
@@ -275,43 +276,28 @@ class ScoreOptions:
         if not str(self.out).strip():
             raise OptionError("--out is empty; give a folder or a URI such as s3://bucket/prefix")
 
+    def _check_places(self) -> None:
+        if self.single_file is not None:
+            check_single_file(self.single_file, self.out, self.inputs)
+        if self.report is not None:
+            check_report(self.report, self.out)
+
+    def _check_shard(self) -> None:
+        if self.shard is not None and self.fresh:
+            raise OptionError(
+                "--fresh would refuse what other shards have begun; leave it out, or give an empty "
+                "--out"
+            )
+        if self.shard is not None and self.single_file is not None:
+            raise OptionError(
+                f"--single-file is written once all shards are done: tritonbulk commit {self.out} "
+                f"--single-file {self.single_file}"
+            )
+
     def _check_memory(self) -> None:
         asked = self.memory_bytes
         if asked is not None and not MEMORY_BYTES_MIN <= asked <= COUNT_MAX:
             raise OptionError(f"--memory is {asked} bytes; give 1MiB to {COUNT_MAX} bytes")
-
-    def _check_single_file(self) -> None:
-        path = self.single_file
-        if path is None:
-            return
-        # A path of "s3://…" has one slash left.
-        if re.match(r"[A-Za-z][\w+.-]+:/", str(path)):
-            raise OptionError(
-                f"--single-file {path} is a URI, and it is one local file; give a path"
-            )
-        if path.suffix not in SINGLE_FILE_FORMATS:
-            raise OptionError(
-                f"--single-file {path} has none of the extensions "
-                f"{', '.join(SINGLE_FILE_FORMATS)}, which tell its format"
-            )
-        if any(Path(each).resolve() == path.resolve() for each in self.inputs):
-            raise OptionError(f"--single-file {path} is an input; give another name")
-        if _is_below(path, self.out):
-            raise OptionError(
-                f"--single-file {path} lies in --out {self.out}, whose readers would "
-                "see every row twice; give another place"
-            )
-
-    def _check_report(self) -> None:
-        if self.report is None:
-            return
-        if self.report.is_dir() or not self.report.absolute().parent.is_dir():
-            raise OptionError(f"--report {self.report} is no file in a folder that exists")
-        if _is_below(self.report, self.out):
-            raise OptionError(
-                f"--report {self.report} lies in --out {self.out}, where parts alone stand; give "
-                "another place, or leave it out: a report is kept in _tritonbulk/runs/ in any case"
-            )
 
     @property
     def outage_s(self) -> float:
@@ -370,11 +356,6 @@ class ScoreOptions:
                 "--transport shm opens memory of this process to the server at "
                 f"{self.endpoints[0]}; add --trust-shared-memory if you trust it"
             )
-
-
-def _is_below(file: Path, out: Path | str) -> bool:
-    is_local = "://" not in str(out)
-    return is_local and file.absolute().is_relative_to(Path(out).absolute())
 
 
 def _check_endpoint(endpoint: str) -> None:

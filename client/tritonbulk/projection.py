@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 
 from tritonbulk.codec.predictions import ERROR_COLUMN
 from tritonbulk.errors import DamagedError, OutputError
-from tritonbulk.job.commit import read_listed
 from tritonbulk.job.protocol import Put
+from tritonbulk.job.puts import read_listed
 from tritonbulk.job.stores.base import Store
 from tritonbulk.job.stores.local import make_folder, publish, sink_errors
 from tritonbulk.part import decode_part, unfit_for_csv

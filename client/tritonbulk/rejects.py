@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from tritonbulk.codec.predictions import ERROR_COLUMN, STATUS_COLUMN
 from tritonbulk.errors import DamagedError, SinkError
-from tritonbulk.job.commit import read_listed
 from tritonbulk.job.manifest import Manifest
 from tritonbulk.job.protocol import OWN_FOLDER, StandingJob
+from tritonbulk.job.puts import read_listed
 from tritonbulk.job.spec import JobFile
 from tritonbulk.job.stores.base import Store
 from tritonbulk.part import decode_part

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from tritonbulk.bottleneck import Bottleneck
-from tritonbulk.job.manifest import Manifest
+from tritonbulk.job.manifest import Manifest, StoredPart
 from tritonbulk.job.spec import JobFile
 from tritonbulk.profile import Profile
+from tritonbulk.shards import Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class ScoreResult:
         rows_filtered: rows that were read and that ``where`` removed:
             ``rows_in - rows_scored``.
         job: the job's fingerprint.
-        job_rows: rows in its output, those of earlier runs included.
+        job_rows: rows in its output, those of earlier runs included; of a shard, those of its own
+            parts, as in the next three.
         job_rows_failed: of these, rows with an error.
         segments: parts that this run made.
         segments_before: parts that stood there when it began.
@@ -43,6 +46,8 @@ class ScoreResult:
             nothing to do.
         profile: the measured choice that pinned batch rows and window; None if none did.
         report: where the run's report is, an HTML file; "" if there is none.
+        shard: which part of the job this was; None for all of it. The job is finished by
+            ``tritonbulk commit``.
     """
 
     rows_in: int
@@ -69,17 +74,45 @@ class ScoreResult:
     bottleneck: Bottleneck | None
     profile: Profile | None
     report: str = ""
+    shard: Shard | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartCounts:
+    """What parts hold together.
+
+    Attributes:
+        parts: how many.
+        rows: in them.
+        rows_failed: of these, rows with an error.
+    """
+
+    parts: int
+    rows: int
+    rows_failed: int
+
+
+def counts_of_manifest(manifest: Manifest) -> PartCounts:
+    """Return what the parts of a finished job hold."""
+    return PartCounts(len(manifest.parts), manifest.rows, manifest.rows_failed)
+
+
+def counts_of_parts(parts: Collection[StoredPart]) -> PartCounts:
+    """Return what some parts hold."""
+    statements = [part.statement for part in parts]
+    rows, failed = (sum(getattr(s, n) for s in statements) for n in ("rows", "rows_failed"))
+    return PartCounts(len(parts), rows, failed)
 
 
 def standing_result(
-    output: str, file: JobFile, manifest: Manifest, seconds: float, cpu_s: float, before: int
+    output: str, file: JobFile, counts: PartCounts, seconds: float, cpu_s: float, before: int
 ) -> ScoreResult:
-    """Return the result of a run of a finished job, as if it had had nothing to do.
+    """Return the result of a run as if it had had nothing to do.
 
     Args:
         output: names the store.
-        file: what it is.
-        manifest: of it.
+        file: what the job is.
+        counts: what its parts hold, or those that are the run's.
         seconds: that the run took.
         cpu_s: CPU seconds of this process over the same span.
         before: parts that stood there when it began.
@@ -102,9 +135,9 @@ def standing_result(
         output=output,
         rows_filtered=0,
         job=file.fingerprint,
-        job_rows=manifest.rows,
-        job_rows_failed=manifest.rows_failed,
-        segments=len(manifest.parts) - before,
+        job_rows=counts.rows,
+        job_rows_failed=counts.rows_failed,
+        segments=counts.parts - before,
         segments_before=before,
         bottleneck=None,
         profile=None,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tritonbulk.assembly import make_carriage, make_limits, make_pipeline, names_of
@@ -18,7 +19,8 @@ from tritonbulk.errors import FailureLimitError, SinkError, StoppedError
 from tritonbulk.events import RunEvent
 from tritonbulk.fleet import Fleet
 from tritonbulk.job.commit import OpenJob
-from tritonbulk.job.manifest import Manifest
+from tritonbulk.job.extent import rows_in
+from tritonbulk.job.sharing import tell_count, tell_rows
 from tritonbulk.jobrun import (
     JobInputs,
     missing_segments,
@@ -31,7 +33,13 @@ from tritonbulk.plan import Plan
 from tritonbulk.polite import check_priority
 from tritonbulk.queue_watch import QueueWatch, check_told
 from tritonbulk.rejects import write_rejects
-from tritonbulk.result import ScoreResult, standing_result
+from tritonbulk.result import (
+    PartCounts,
+    ScoreResult,
+    counts_of_manifest,
+    counts_of_parts,
+    standing_result,
+)
 from tritonbulk.server_statistics import total_seconds
 from tritonbulk.session import Servers, confirmation, read_statistics
 from tritonbulk.transport import (
@@ -95,7 +103,10 @@ class Run:
         counted = await read_statistics(self.endpoints, self.model)
         if self.options.yield_to is not None:
             check_told(counted, self.servers.addresses)
-        driven, transport = await self._drive(segment_rows)
+        if (shard := self.options.shard) is not None:
+            await asyncio.to_thread(tell_count, self.job, shard.count)
+        rows_read: dict[int, int] = {}
+        driven, transport = await self._drive(segment_rows, rows_read)
         if driven.stopped:
             raise StoppedError(
                 f"stopped with {len(self.job.parts)} segments in {self.job.store.name}; the same "
@@ -107,26 +118,38 @@ class Run:
                 counted, await read_statistics(self.endpoints, self.model), self.model.instances
             ),
         )
+        end = self._end_job if shard is None else partial(self._end_shard, rows_read)
+        counts = await asyncio.to_thread(end)
+        return self._result(driven, transport, counts, before, bottleneck)
+
+    def _end_job(self) -> PartCounts:
+        """Finish the job, and return what it holds."""
         if not self.job.parts:
-            await asyncio.to_thread(
-                write_empty,
-                self.job,
-                self.inputs.source,
-                self.plan,
-                has_status=self.options.status_columns,
-            )
-        manifest, _ = await asyncio.to_thread(self.job.finish)
+            self._write_empty()
+        manifest, _ = self.job.finish()
         if manifest.rows_failed:
             try:
-                await asyncio.to_thread(
-                    write_rejects, self.job.store, self.job.file, manifest, self.job.increment
-                )
+                write_rejects(self.job.store, self.job.file, manifest, self.job.increment)
             except SinkError as error:
                 self.observer.say(f"the job is finished, but its rejects are not listed: {error}")
-        return self._result(driven, transport, manifest, before, bottleneck)
+        return counts_of_manifest(manifest)
 
-    async def _drive(self, segment_rows: int) -> tuple[Driven, str]:
-        """Score the missing segments; return what was done, and what carried the requests."""
+    def _end_shard(self, rows_read: Mapping[int, int]) -> PartCounts:
+        """Leave what others need to finish the job, and return what this shard's parts hold."""
+        if not any(rows_read.values()) and 0 not in self.job.others:
+            self._write_empty()
+        tell_rows(self.job, rows_read)
+        return counts_of_parts(self.job.parts.values())
+
+    def _write_empty(self) -> None:
+        has_status = self.options.status_columns
+        write_empty(self.job, self.inputs.source, self.plan, has_status=has_status)
+
+    async def _drive(self, segment_rows: int, rows_read: dict[int, int]) -> tuple[Driven, str]:
+        """Score the missing segments; return what was done, and what carried the requests.
+
+        ``rows_read`` gets the rows of each input, by position.
+        """
         options, plan = self.options, self.plan
         carriage = make_carriage(options, plan, self.servers)
         async with (
@@ -139,7 +162,7 @@ class Run:
             watch = QueueWatch(lambda: fleet.endpoints, self.model)
             try:
                 driven = await drive(
-                    self._pipeline(segment_rows, fleet),
+                    self._pipeline(segment_rows, fleet, rows_read),
                     self._limits(),
                     transports,
                     self.observer.advance,
@@ -167,11 +190,19 @@ class Run:
         if said is not None:
             self.observer.say(said)
 
-    def _pipeline(self, segment_rows: int, fleet: Fleet) -> Pipeline:
+    def _pipeline(self, segment_rows: int, fleet: Fleet, rows_read: dict[int, int]) -> Pipeline:
         options, plan = self.options, self.plan
+        segments = missing_segments(
+            self.inputs,
+            self.job,
+            plan,
+            segment_rows,
+            options.limit_rows,
+            rows_read.__setitem__,
+        )
         return make_pipeline(
             self.inputs.source,
-            missing_segments(self.inputs, self.job, plan, segment_rows, options.limit_rows),
+            segments,
             self.model,
             plan,
             part_writer(self.job, plan.keep, has_status=options.status_columns),
@@ -208,11 +239,10 @@ class Run:
         )
 
     def _job_rows(self) -> int | None:
-        """Return how many rows the whole job has, None where only reading tells."""
-        rows = self.inputs.source.rows
-        if rows is None or self.options.where is not None:
+        """Return how many rows the whole job or shard has, None where only reading tells."""
+        if self.options.where is not None:
             return None
-        return rows if self.options.limit_rows is None else min(rows, self.options.limit_rows)
+        return rows_in(self.job.file.spec, self.job.others)
 
     def _rows_expected(self) -> int | None:
         """Return how many rows will be scored, None where only reading tells."""
@@ -233,14 +263,14 @@ class Run:
         self,
         driven: Driven,
         transport: str,
-        manifest: Manifest,
+        counts: PartCounts,
         before: int,
         bottleneck: Bottleneck | None,
     ) -> ScoreResult:
         rows_scored = driven.rows_ok + driven.rows_failed
         seconds, cpu_s = self.watch.now()
         return replace(
-            standing_result(self.job.store.name, self.job.file, manifest, seconds, cpu_s, before),
+            standing_result(self.job.store.name, self.job.file, counts, seconds, cpu_s, before),
             rows_in=rows_scored + driven.rows_filtered,
             rows_scored=rows_scored,
             rows_ok=driven.rows_ok,
@@ -253,4 +283,5 @@ class Run:
             rows_filtered=driven.rows_filtered,
             bottleneck=bottleneck,
             profile=self.options.profile,
+            shard=self.options.shard,
         )

@@ -28,7 +28,7 @@ from tritonbulk.plan import Plan, make_plan
 from tritonbulk.projection import project
 from tritonbulk.rejects import list_rejects
 from tritonbulk.reporting import Reporter
-from tritonbulk.result import ScoreResult, standing_result, together
+from tritonbulk.result import ScoreResult, counts_of_manifest, standing_result, together
 from tritonbulk.running import Observer, Run
 from tritonbulk.session import Servers, connect, read_contract, serve
 from tritonbulk.source import Source, open_source
@@ -186,6 +186,7 @@ class _Job:
                     self._say,
                     asked=asked,
                     is_fresh=options.fresh,
+                    shard=options.shard,
                     sleep=self.sleep,
                 )
                 if isinstance(job, StandingJob):
@@ -205,8 +206,9 @@ class _Job:
                 )
                 result = await run.carry_out(segment_rows)
             watch.pause()
+        # Of what a shard leaves unfinished others have their share.
         was_begun = bool(standing.jobs) and standing.jobs[-1].manifest is None
-        return result, was_begun
+        return result, was_begun and options.shard is None
 
     def _say(self, text: str) -> None:
         self.observer.say(text)
@@ -219,12 +221,12 @@ class _Job:
         done = standing_result(
             self.store.name,
             job.file,
-            job.manifest,
+            counts_of_manifest(job.manifest),
             watch.wall_s,
             watch.cpu_s,
             len(job.manifest.parts),
         )
-        return replace(done, profile=self.options.profile)
+        return replace(done, profile=self.options.profile, shard=self.options.shard)
 
 
 def _segment_rows(options: ScoreOptions, standing: Standing, inputs: JobInputs, plan: Plan) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 from tritonbulk import jobrun
 from tritonbulk.cli.stopping import Signals
-from tritonbulk.job import commit, manifest
+from tritonbulk.job import commit, manifest, stock
 from tritonbulk.job.manifest import make_manifest
 from tritonbulk.job.protocol import Put, Start, job_names
 from tritonbulk.job.statement import PartStatement
@@ -98,7 +98,10 @@ BUGS: Mapping[str, tuple[tuple[object, str, object], ...]] = {
     "short writes go unseen": ((local, "_write_all", lambda file, data: file.write(data)),),
     "fingerprints are not compared": ((commit, "start", lambda *_, **__: Start.CONTINUE),),
     "inputs are not looked at again": ((jobrun, "check_unchanged", lambda *_: None),),
-    "the seal is not checked": ((commit, "read_part", _read_unchecked),),
+    "the seal is not checked": (
+        (commit, "read_part", _read_unchecked),
+        (stock, "read_part", _read_unchecked),
+    ),
     "signals are ignored": ((Signals, "run", _never_stop),),
 }
 

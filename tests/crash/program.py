@@ -18,6 +18,7 @@ from tritonbulk.dispatch import Limits
 from tritonbulk.driver import drive
 from tritonbulk.job.commit import look, open_job
 from tritonbulk.job.protocol import StandingJob, check_start, check_whole
+from tritonbulk.job.sharing import tell_count, tell_rows
 from tritonbulk.job.stores.opening import open_store
 from tritonbulk.jobrun import job_inputs, make_spec, missing_segments, part_writer, write_empty
 from tritonbulk.options import ScoreOptions
@@ -72,11 +73,14 @@ def run(
         return 0, 0, None
     plan = make_plan(options, model, source.schema, None, source.name)
     spec = make_spec(options, inputs, model, plan, options.segment_rows, files)
-    job = open_job(store, spec, standing, say, is_fresh=options.fresh, **waits)
+    job = open_job(store, spec, standing, say, is_fresh=options.fresh, shard=options.shard, **waits)
     if isinstance(job, StandingJob):
         return 0, len(job.manifest.parts), None
     before = len(job.parts)
-    segments = missing_segments(inputs, job, plan, options.segment_rows, options.limit_rows)
+    rows_read: dict[int, int] = {}
+    segments = missing_segments(
+        inputs, job, plan, options.segment_rows, options.limit_rows, rows_read.__setitem__
+    )
 
     async def confirm(_):
         return frozenset()
@@ -109,6 +113,12 @@ def run(
         )
     )
     if driven.stopped:
+        return len(job.parts) - before, before, None
+    if options.shard is not None:
+        tell_count(job, options.shard.count)
+        if not any(rows_read.values()) and 0 not in job.others:
+            write_empty(job, inputs.source, plan)
+        tell_rows(job, rows_read)
         return len(job.parts) - before, before, None
     if not job.parts:
         write_empty(job, inputs.source, plan)

@@ -1,5 +1,6 @@
 """Jobs through the command line and the real server: kill, stop, resume, finish, extend."""
 
+import asyncio
 import hashlib
 import json
 import signal
@@ -12,6 +13,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+
+import tritonbulk
 
 pytestmark = pytest.mark.live
 
@@ -132,6 +135,37 @@ def test_two_runs_of_one_job_give_one_result(rows, triton, tmp_path, clean):
     for process in runs:
         _, said = process.communicate(timeout=120)
         assert process.returncode == 0, said
+    assert digests(out) == clean
+
+
+def test_eight_shards_of_which_two_are_killed_end_as_one_undivided_run(
+    rows, triton, tmp_path, clean
+):
+    out = tmp_path / "out"
+    for shard in ("2/8", "5/8"):
+        before = len(list(out.glob("part-*")))
+        process = begun(rows, triton, out, before + 1, "--shard", shard)
+        process.kill()
+        process.communicate()
+    given = {
+        "model": "wide", "out": out, "endpoints": [triton.grpc], "segment_rows": 5000,
+        "input_map": {"x": tuple("abcd")}, "batch_rows": 64,
+    }  # fmt: skip
+
+    async def score_all(*shards):
+        return await asyncio.gather(
+            *(tritonbulk.score_async(rows, **given, shard=f"{shard}/8") for shard in shards)
+        )
+
+    first = asyncio.run(score_all(0, 1, 3, 4, 6, 7))
+    assert [(each.segments, each.job_rows) for each in first] == [(5, 25_000)] * 6
+    unfinished = run(*TRITONBULK, "commit", str(out))
+    assert unfinished.returncode == 3
+    assert "shard 2/8: segment" in unfinished.stderr
+    assert "run these shards again, then commit" in unfinished.stderr
+    asyncio.run(score_all(2, 5, 5, 2))  # two copies of each at once
+    done = run(*TRITONBULK, "commit", str(out), "--json")
+    assert (done.returncode, json.loads(done.stdout.splitlines()[-1])["rows"]) == (0, ROWS)
     assert digests(out) == clean
 
 

@@ -14,6 +14,7 @@ import pytest
 from tritonbulk.errors import DamagedError, OutputError, SinkError
 from tritonbulk.job import commit as commit_module
 from tritonbulk.job import manifest as manifest_module
+from tritonbulk.job import stock as stock_module
 from tritonbulk.job.commit import look, open_job
 from tritonbulk.job.protocol import Put, StandingJob, Start
 from tritonbulk.job.spec import InputIdentity, JobSpec, ModelIdentity
@@ -28,7 +29,7 @@ SLEEP_S_MAX = 120.0
 @pytest.fixture(autouse=True)
 def one_reader(monkeypatch):
     """Parts are read one after the other, so that a seed always gives the same history."""
-    monkeypatch.setattr(commit_module, "READERS", 1)
+    monkeypatch.setattr(stock_module, "READERS", 1)
 
 
 class KilledError(BaseException):
@@ -168,19 +169,21 @@ def in_pieces(self, name, data):
     return Put.CREATED
 
 
-def resume_without_the_parts(job, standing, say):
+def resume_without_the_parts(store, file, standing, *_):
     """A bug: what stands there is believed without a look."""
+    parts = {}
     for name in standing.parts:
         at = int(name[5:13])
-        wanted = PartStatement(job.file.fingerprint, at, 0, at, at + 1, 1, 0, 0)
-        job.parts[at] = manifest_module.StoredPart(name, wanted, 1, "0" * 64)
+        wanted = PartStatement(file.fingerprint, at, 0, at, at + 1, 1, 0, 0)
+        parts[at] = manifest_module.StoredPart(name, wanted, 1, "0" * 64)
+    return parts
 
 
 BUGS = {
-    "own bytes after a put": (commit_module, "_settle", own_bytes),
+    "own bytes after a put": (commit_module, "settle", own_bytes),
     "overwrite instead of create": (MemoryStore, "create", overwriting),
     "not atomic": (MemoryStore, "create", in_pieces),
-    "parts believed unread": (commit_module, "_take_stock", resume_without_the_parts),
+    "parts believed unread": (commit_module, "take_stock", resume_without_the_parts),
     "continues what is finished": (commit_module, "start", lambda *_, **__: Start.CREATE),
 }
 

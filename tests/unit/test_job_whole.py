@@ -18,7 +18,7 @@ from tritonbulk.errors import DamagedError, MissingError, OptionError, OutputErr
 from tritonbulk.job.commit import OpenJob, look
 from tritonbulk.job.stores.local import LocalStore
 from tritonbulk.projection import project
-from tritonbulk.result import standing_result
+from tritonbulk.result import counts_of_manifest, standing_result
 
 __all__ = ["program", "rows"]  # fixtures
 
@@ -143,7 +143,8 @@ def test_the_summary_of_a_finished_job_is_one_line(program, rows, tmp_path, caps
     program.run(asked(rows, out=tmp_path / "out"))
     capsys.readouterr()
     job = look(LocalStore(tmp_path / "out")).jobs[0]
-    _print_summary(standing_result("out", job.file, job.manifest, 0.1, 0.1, 10), "")
+    counts = counts_of_manifest(job.manifest)
+    _print_summary(standing_result("out", job.file, counts, 0.1, 0.1, 10), "")
     assert capsys.readouterr().out == (
         "nothing to score: 1,000 rows in 10 parts, 0 failed, are in out\n"
     )

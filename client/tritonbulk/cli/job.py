@@ -1,16 +1,20 @@
-"""``tritonbulk status`` and ``tritonbulk verify``."""
+"""``tritonbulk status``, ``tritonbulk verify`` and ``tritonbulk commit``."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
 
 from tritonbulk.checking import JobStatus, Verified, status, verify
-from tritonbulk.errors import DamagedError
+from tritonbulk.committing import commit
+from tritonbulk.errors import DamagedError, UnfinishedError
+from tritonbulk.job.owed import in_words
 from tritonbulk.job.stores.opening import open_store
+from tritonbulk.places import check_single_file
 
 _UNCHECKED_SHOWN_MAX = 10
 
@@ -62,7 +66,10 @@ def verify_command(**given: Any) -> int:
     if more := len(found.inputs_unchecked) - len(shown):
         click.echo(f"not checked: {_counted(more, 'more input')}")
     if not found.is_finished:
-        click.echo("the job is unfinished; run the same command again to do the rest")
+        click.echo(
+            "the job is unfinished; run the same command again to do the rest, or see tritonbulk "
+            "status for the shards that owe it"
+        )
     if given["as_json"]:
         click.echo(json.dumps(asdict(found)))
     if found.problems:
@@ -70,6 +77,59 @@ def verify_command(**given: Any) -> int:
             f"{store.name} has {_counted(len(found.problems), 'problem')}; " + _advice(found)
         )
     return 0
+
+
+@click.command(name="commit", epilog="Example:  tritonbulk commit scored/ --single-file scored.csv")
+@click.argument("out", metavar="OUT")
+@click.option(
+    "--single-file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write all rows to one local .csv, .jsonl or .parquet file as well.",
+)
+@click.option(
+    "--csv-guard/--no-csv-guard",
+    default=True,
+    show_default=True,
+    help="In a single .csv file put ' before column names and errors that look like formulas.",
+)
+@click.option(
+    "--single-writer",
+    is_flag=True,
+    help="For object stores that cannot create only: no other run writes there.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+def commit_command(**given: Any) -> int:
+    """Finish the job in OUT, whose parts tritonbulk score --shard has made.
+
+    It reads every part, writes the one manifest, and lists the failed rows. It may run twice.
+
+    Exit codes: 0 all rows ok, 1 finished with failed rows, 2 there is no job, 3 parts are missing
+    or damaged: the shards that owe them are named.
+    """
+    if given["single_file"] is not None:
+        check_single_file(given["single_file"], given["out"])
+    store = open_store(given["out"], is_single_writer=given["single_writer"])
+    try:
+        done = commit(
+            store,
+            single_file=given["single_file"],
+            csv_guard=given["csv_guard"],
+            is_single_writer=given["single_writer"],
+            say=lambda text: click.echo(text, err=True),
+        )
+    except UnfinishedError as error:
+        if given["as_json"]:
+            click.echo(json.dumps({"output": store.name, "owed": [asdict(e) for e in error.owed]}))
+        raise
+    how = "is finished already" if done.was_finished else "is finished"
+    click.echo(
+        f"{done.output} {how}: {_counted(done.rows, 'row')} in {_counted(done.parts, 'part')}, "
+        f"{done.rows_failed:,} failed"
+    )
+    if given["as_json"]:
+        click.echo(json.dumps(asdict(done)))
+    return 1 if done.rows_failed else 0
 
 
 def _advice(found: Verified) -> str:
@@ -89,6 +149,10 @@ def _counted(number: int, what: str) -> str:
 def _shown(job: JobStatus) -> str:
     of = "" if job.parts_expected is None else f" of {job.parts_expected:,}"
     state = "unfinished; run the same command again to go on"
+    if job.shards and job.owed:
+        state = f"unfinished; run what is left, then tritonbulk commit: {in_words(job.owed)}"
+    elif job.shards:
+        state = "all of them; tritonbulk commit finishes the job"
     if job.is_finished:
         how = "damaged since it was finished" if job.problems else "finished"
         state = f"{how}: {job.rows:,} rows, {job.rows_failed:,} failed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -42,6 +43,7 @@ from tritonbulk.polite import parse_yield_to
 from tritonbulk.profile import read_profile
 from tritonbulk.result import ScoreResult
 from tritonbulk.scoring import run_score
+from tritonbulk.shards import parse_shard
 
 
 @click.command(
@@ -67,6 +69,12 @@ from tritonbulk.scoring import run_score
 @click.option("--only-new", is_flag=True, help="Score only files that are new since the last job.")
 @click.option(
     "--strict-inputs", is_flag=True, help="Tell inputs apart by all of their bytes; reads them all."
+)
+@click.option(
+    "--shard",
+    metavar="i/n",
+    help="Score only the i-th of n shares of the rows, i from 0 (auto: as the scheduler says); "
+    "once all are done, tritonbulk commit finishes the job.",
 )
 @click.option(
     "--single-writer",
@@ -244,6 +252,7 @@ def command(**given: Any) -> int:
         yield_to=None if given["yield_to"] is None else parse_yield_to(given["yield_to"]),
         csv_guard=given["csv_guard"],
         status_columns=given["status"],
+        shard=None if given["shard"] is None else parse_shard(given["shard"], os.environ),
     )
     with heard_signals() as signals:
         try:
@@ -267,6 +276,8 @@ def _same_command() -> str:
 
 
 def _print_summary(result: ScoreResult, pace: str) -> None:
+    if result.shard is not None:
+        click.echo(f"shard {result.shard} is done; once all are: tritonbulk commit {result.output}")
     if not result.endpoints:  # no server was needed
         click.echo(
             f"nothing to score: {result.job_rows:,} rows in {result.segments_before:,} parts, "

@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import version
-from typing import Any, TypeVar
 
-from tritonbulk.errors import DamagedError, MissingError, OutputError, SinkError
+from tritonbulk.errors import DamagedError, MissingError, OutputError
+from tritonbulk.job.extent import others_of
 from tritonbulk.job.manifest import Manifest, StoredPart, make_manifest, read_manifest
 from tritonbulk.job.protocol import (
-    OWN_FOLDER,
-    Put,
     Standing,
     StandingJob,
     Start,
@@ -27,20 +24,12 @@ from tritonbulk.job.protocol import (
     part_faults,
     start,
 )
+from tritonbulk.job.puts import answer_of, settle
 from tritonbulk.job.spec import JobFile, JobSpec, read_job
 from tritonbulk.job.statement import PartStatement, part_number, read_part, seal
-from tritonbulk.job.stores.base import Store, UnsureError
-
-PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Pauses between attempts where a store does not answer, or does not say what became of a put."""
-
-READERS = 4
-"""Parts read at once when a job is continued."""
-
-MARK_DIGITS = 12
-"""Hex digits of its digest in the name of a damaged part that is set aside."""
-
-_Judged = TypeVar("_Judged")
+from tritonbulk.job.stock import take_stock
+from tritonbulk.job.stores.base import Store
+from tritonbulk.shards import Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +40,8 @@ class OpenJob:
         store: where it stands.
         file: what it is.
         increment: 0 for the first job of the prefix.
-        parts: what is known to stand in the store, by segment.
+        parts: what is known to stand in the store, by segment; of a shard, what is its own.
+        others: segments, counted from 0 in the job, that other shards care for.
         sleep: waits so many seconds; it may raise to end what nobody waits for, and is called
             with 0 where only that is asked.
     """
@@ -60,6 +50,7 @@ class OpenJob:
     file: JobFile
     increment: int
     parts: dict[int, StoredPart] = field(default_factory=dict)
+    others: Container[int] = ()
     sleep: Callable[[float], None] = time.sleep
 
     def commit(self, wanted: PartStatement, unsealed: bytes) -> StoredPart:
@@ -89,12 +80,15 @@ class OpenJob:
                 )
             return StoredPart.of(name, stands, found)
 
-        part = _settle(self.store, name, data, judge, self.sleep)
+        part = settle(self.store, name, data, judge, self.sleep)
         self.parts[wanted.segment] = part
         return part
 
-    def finish(self) -> tuple[Manifest, str]:
+    def finish(self, rows: Sequence[int] | None = None) -> tuple[Manifest, str]:
         """Create the manifest of what stands in the store, and return it and its hex digest.
+
+        Args:
+            rows: of each input; None where the job's spec or who read them vouches for them.
 
         Raises:
             MissingError: the parts are not all there; a retry scores those that are missing.
@@ -102,7 +96,7 @@ class OpenJob:
             SinkError: it could not be written; a retry helps once the cause is gone.
         """
         try:
-            manifest = make_manifest(self.file, self.parts.values())
+            manifest = make_manifest(self.file, self.parts.values(), rows)
         except DamagedError as error:
             raise MissingError(f"{self.store.name}: {error}; run the same command again") from error
         self._check_parts()
@@ -117,7 +111,7 @@ class OpenJob:
                 )
             return hashlib.sha256(found).hexdigest()
 
-        digest = _settle(self.store, name, data, judge, self.sleep)
+        digest = settle(self.store, name, data, judge, self.sleep)
         self.store.tidy()
         return manifest, digest
 
@@ -127,7 +121,7 @@ class OpenJob:
         Raises:
             MissingError: a part has gone or changed its size; a retry scores it again.
         """
-        stands = _asked(partial(self.store.sizes, ""), self.sleep)
+        stands = answer_of(partial(self.store.sizes, ""), self.sleep)
         for part in self.parts.values():
             if stands.get(part.name) != part.size:
                 how = "has changed" if part.name in stands else "has gone"
@@ -154,18 +148,18 @@ def look(store: Store, sleep: Callable[[float], None] = time.sleep) -> Standing:
 
 def _look_once(store: Store, sleep: Callable[[float], None]) -> Standing:
     # Parts first: whoever made one had made the job before.
-    sizes = _asked(partial(store.sizes, ""), sleep)
+    sizes = answer_of(partial(store.sizes, ""), sleep)
     numbered = [each for each in sizes if part_number(each) is not None]
     parts = {each: sizes[each] for each in sorted(numbered, key=lambda at: part_number(at) or 0)}
     foreign = [each for each in sizes if part_number(each) is None and each[0] not in "_."]
     jobs: list[StandingJob] = []
     while True:
         job_name, manifest_name = job_names(len(jobs))
-        data = _asked(partial(store.read, job_name), sleep)
+        data = answer_of(partial(store.read, job_name), sleep)
         if data is None:
             break
         file = read_job(data, f"{store.name}/{job_name}")
-        data = _asked(partial(store.read, manifest_name), sleep)
+        data = answer_of(partial(store.read, manifest_name), sleep)
         if data is None:
             jobs.append(StandingJob(file, None))
             break
@@ -179,34 +173,6 @@ def _look_once(store: Store, sleep: Callable[[float], None]) -> Standing:
     return Standing(store.name, tuple(jobs), parts, tuple(foreign))
 
 
-def read_listed(
-    store: Store, entry: Mapping[str, Any], sleep: Callable[[float], None] = time.sleep
-) -> bytes:
-    """Return the bytes of a part, which are those that its entry in a manifest lists.
-
-    Raises:
-        DamagedError: they are not, or it has gone; a retry does not help.
-        SinkError: it cannot be read; a retry helps once the cause is gone.
-    """
-    data = read_object(store, entry["name"], sleep)
-    if (len(data), hashlib.sha256(data).hexdigest()) != (entry["bytes"], entry["sha256"]):
-        raise DamagedError("its bytes are not those of the manifest")
-    return data
-
-
-def read_object(store: Store, name: str, sleep: Callable[[float], None] = time.sleep) -> bytes:
-    """Return the bytes of an object that must be there.
-
-    Raises:
-        DamagedError: it is not; a retry does not help.
-        SinkError: it cannot be read; a retry helps once the cause is gone.
-    """
-    data = _asked(partial(store.read, name), sleep)
-    if data is None:
-        raise DamagedError("it is missing")
-    return data
-
-
 def open_job(
     store: Store,
     spec: JobSpec,
@@ -215,6 +181,7 @@ def open_job(
     *,
     asked: str = "",
     is_fresh: bool = False,
+    shard: Shard | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> OpenJob | StandingJob:
     """Return the job to work on, created or continued, or the finished one that stands there.
@@ -226,6 +193,7 @@ def open_job(
         say: told one sentence about every damaged part that is set aside.
         asked: see `JobFile.asked`.
         is_fresh: refuse anything that stands there.
+        shard: which segments it is opened for; None for all. Parts of others are not looked at.
         sleep: see `OpenJob.sleep`.
 
     Raises:
@@ -235,7 +203,7 @@ def open_job(
     decided = start(standing, spec, is_fresh=is_fresh)
     if decided is Start.FINISHED:
         return next(job for job in standing.jobs if job.file.fingerprint == spec.fingerprint)
-    _asked(store.prepare, sleep)
+    answer_of(store.prepare, sleep)
     increment = len(standing.jobs) - (decided is Start.CONTINUE)
     file = JobFile(spec.to_plain(), spec.fingerprint, version("tritonbulk"), asked)
     name = job_names(increment)[0]
@@ -246,76 +214,10 @@ def open_job(
         start(Standing(store.name, (StandingJob(stands, None),), {}), spec, is_fresh=False)
         return stands
 
-    file = _settle(store, name, file.to_bytes(), judge, sleep)
-    job = OpenJob(store, file, increment, sleep=sleep)
-    _take_stock(job, standing, say)
-    return job
-
-
-def _take_stock(job: OpenJob, standing: Standing, say: Callable[[str], None]) -> None:
-    """Read every part of the job that stands there; set aside what is damaged."""
-
-    def inspect(name: str) -> StoredPart | None:
-        job.sleep(0)
-        data = _asked(partial(job.store.read, name), job.sleep)
-        if data is None:
-            return None
-        try:
-            return StoredPart.of(name, read_part(data), data)
-        except DamagedError as error:
-            say(f"{job.store.name}/{name} is damaged ({error}); it is set aside and scored again")
-            # Named after its bytes: what is damaged twice is kept twice.
-            mark = hashlib.sha256(data).hexdigest()[:MARK_DIGITS]
-            aside = f"{OWN_FOLDER}/damaged/{name}.{mark}"
-            _asked(partial(job.store.set_aside, name, aside, data), job.sleep)
-            return None
-
-    own = [name for name in standing.parts if (part_number(name) or 0) >= job.file.segment_begin]
-    with ThreadPoolExecutor(READERS, "tritonbulk-stock") as readers:
-        found = list(readers.map(inspect, own))
-    for name, part in zip(own, found, strict=True):
-        if part is None:
-            continue
-        statement = part.statement
-        own_name = job.file.part_name(statement.segment)
-        if (statement.fingerprint, own_name) != (job.file.fingerprint, name):
-            raise OutputError(
-                f"{job.store.name}/{name} is a part of another job; remove it, or give another "
-                "--out"
-            )
-        job.parts[statement.segment] = part
-
-
-def _settle(
-    store: Store,
-    name: str,
-    data: bytes,
-    judge: Callable[[bytes], _Judged],
-    sleep: Callable[[float], None],
-) -> _Judged:
-    """Put an object, read what stands there then, and return what ``judge`` makes of it."""
-    outcome = Put.UNKNOWN
-    for pause_s in (*PAUSES_S, None):
-        outcome = store.create(name, data)
-        found = _asked(partial(store.read, name), sleep)
-        if found is not None:
-            return judge(found)
-        if pause_s is not None:
-            sleep(pause_s)
-    raise SinkError(
-        f"{store.name}/{name} did not appear after {len(PAUSES_S) + 1} attempts (the last one: "
-        f"{outcome.name.lower()}); check the store, then run again"
-    )
-
-
-def _asked(question: Callable[[], _Judged], sleep: Callable[[float], None]) -> _Judged:
-    """Return the answer of a store, asked again for a while where it does not answer."""
-    for pause_s in PAUSES_S:
-        try:
-            return question()
-        except UnsureError:
-            sleep(pause_s)
-    return question()
+    file = settle(store, name, file.to_bytes(), judge, sleep)
+    others = () if shard is None else others_of(file.spec, shard)
+    parts = take_stock(store, file, standing, say, sleep, others)
+    return OpenJob(store, file, increment, parts, others, sleep)
 
 
 def _read_part(store: Store, name: str, data: bytes) -> PartStatement:

@@ -84,14 +84,22 @@ class Manifest:
         return canonical_json(plain)
 
 
-def make_manifest(job: JobFile, parts: Iterable[StoredPart]) -> Manifest:
+def make_manifest(
+    job: JobFile, parts: Iterable[StoredPart], rows: Sequence[int] | None = None
+) -> Manifest:
     """Return the manifest of a job whose parts are ``parts``, in any order.
+
+    Args:
+        job: what it is.
+        parts: of it.
+        rows: of each input, as far as the job goes; None where its spec tells, or who calls knows
+            that the parts reach the ends.
 
     Raises:
         DamagedError: they do not tile the inputs; a retry does not help.
     """
     ordered = sorted(parts, key=lambda part: part.statement.segment)
-    check_tiling(job, [part.statement for part in ordered])
+    check_tiling(job, [part.statement for part in ordered], rows)
     return Manifest(
         fingerprint=job.fingerprint,
         follows=job.spec["follows"],
@@ -104,8 +112,12 @@ def make_manifest(job: JobFile, parts: Iterable[StoredPart]) -> Manifest:
     )
 
 
-def check_tiling(job: JobFile, statements: Sequence[PartStatement]) -> None:
+def check_tiling(
+    job: JobFile, statements: Sequence[PartStatement], rows: Sequence[int] | None = None
+) -> None:
     """Check that parts in order of segments hold every row of the inputs once, and in order.
+
+    ``rows`` are as in `make_manifest`.
 
     Raises:
         DamagedError: names the first segment that does not fit; a retry does not help.
@@ -123,16 +135,22 @@ def check_tiling(job: JobFile, statements: Sequence[PartStatement]) -> None:
         if not fits:
             raise DamagedError(f"segment {expected} is missing, or its rows are not those expected")
         latest, ends[each.input] = each.input, each.row_end
-    _check_ends(job, statements, ends)
+    _check_ends(job, statements, ends, rows)
 
 
-def _check_ends(job: JobFile, statements: Sequence[PartStatement], ends: Sequence[int]) -> None:
+def _check_ends(
+    job: JobFile,
+    statements: Sequence[PartStatement],
+    ends: Sequence[int],
+    rows: Sequence[int] | None,
+) -> None:
     """Check that the parts reach the end of every input, as far as its rows are known."""
     if not statements:
         raise DamagedError(f"segment {job.segment_begin} is missing")
     left = job.spec["limit_rows"]
-    for each, end in zip(job.spec["inputs"], ends, strict=True):
+    for at, (each, end) in enumerate(zip(job.spec["inputs"], ends, strict=True)):
         expected = end if each["rows"] is None else each["rows"]
+        expected = rows[at] if rows is not None else expected
         expected = expected if left is None else min(expected, left)
         if end != expected:
             raise DamagedError(f"rows {end} to {expected} of {each['name']} have no part")

@@ -72,6 +72,17 @@ class Standing:
         """The manifests' entries of the parts of all finished jobs, in order."""
         return tuple(entry for job in self.jobs if job.manifest for entry in job.manifest.parts)
 
+    def numbers(self, at: int) -> frozenset[int]:
+        """Return the numbers of the parts that stand there of job ``at``."""
+        begin, end = self.jobs[at].file.segment_begin, self._end(at)
+        numbers = (part_number(name) or 0 for name in self.parts)
+        return frozenset(each for each in numbers if begin <= each < end)
+
+    def _end(self, at: int) -> float:
+        """Return the number of the first segment after those of job ``at``."""
+        following = self.jobs[at + 1 : at + 2]
+        return following[0].file.segment_begin if following else math.inf
+
 
 def job_names(increment: int) -> tuple[str, str]:
     """Return the names of the job file and of the manifest of an increment; 0 is the first job."""
@@ -137,8 +148,6 @@ def part_faults(standing: Standing, at: int) -> tuple[str, ...]:
     job = standing.jobs[at]
     if job.manifest is None:
         return ()
-    following = standing.jobs[at + 1 : at + 2]
-    end = following[0].file.segment_begin if following else math.inf
     listed = {entry["name"]: entry["bytes"] for entry in job.manifest.parts}
     found = []
     for name, size in listed.items():
@@ -147,10 +156,11 @@ def part_faults(standing: Standing, at: int) -> tuple[str, ...]:
             found.append(f"{name}: it is missing")
         elif stands != size:
             found.append(f"{name}: it has {stands:,} bytes, and {size:,} were written")
+    own = standing.numbers(at)
     extra = (
         f"{name}: it is in no manifest"
         for name in standing.parts
-        if name not in listed and job.file.segment_begin <= (part_number(name) or 0) < end
+        if name not in listed and part_number(name) in own
     )
     return (*found, *extra)
 

@@ -75,7 +75,7 @@ class Source:
         limit_rows: int | None = None,
         done: Container[int] = (),
         passing: Callable[[], None] = lambda: None,
-        ended: Callable[[int], None] = lambda _: None,
+        ended: Callable[[int, int], None] = lambda *_: None,
     ) -> Iterator[tuple[Segment, pa.RecordBatch]]:
         """Yield every segment with those of its rows that the filter keeps, in order.
 
@@ -86,8 +86,9 @@ class Source:
             done: numbers of segments that are left out. Where the rows of a file are known, what
                 stands before its first and after its last missing segment is not read.
             passing: called for each segment that was read only to be left out; may raise.
-            ended: called with a file's position once nothing of it is left to read, also if
-                nothing was, and before anything of the next one is given out; may raise.
+            ended: called with a file's position and how many of its rows count, once nothing of it
+                is left to read, also if nothing was, and before anything of the next one is given
+                out; may raise.
 
         Raises:
             InputError: a file is not what it claims to be; a retry does not help.
@@ -111,7 +112,7 @@ class Source:
                     index += 1
                     row_begin += rows
             row_end = self._check_rows(file_index, row_begin, run, left)
-            ended(file_index)
+            ended(file_index, row_end)
             first += -(-row_end // segment_rows)
             left = None if left is None else left - row_end
             if left == 0:
