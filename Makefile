@@ -1,6 +1,6 @@
 # `make demo` and `make test` start from nothing: they make .venv, install, run.
 .DEFAULT_GOAL := help
-.PHONY: help venv demo lint test test-ci test-crash-full test-faults-full soak test-hostile-full test-mlserver test-export-full bench-venv bench-peers bench-peers-quick clean
+.PHONY: help venv demo lint test test-ci test-crash-full test-faults-full soak test-hostile-full test-mlserver test-export-full test-deploy bench-venv bench-peers bench-peers-quick clean
 
 help: ## show this
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,10 @@ test-export-frameworks: frameworks-venv ## exports of PyTorch, Keras, JAX, trans
 examples-export: frameworks-venv ## export and serve every framework's example, print one table
 	@.venv-export/bin/python -m examples.frameworks.table
 
+test-deploy: venv ## containers, manifests, alerts and dashboard judged by the tools of the field
+	@requirements/deploy.sh
+	TRITONBULK_DEPLOY_TOOLS=$(CURDIR)/.venv-deploy/bin .venv/bin/pytest -m 'ci or not ci' tests/deploy
+
 test-faults-full: venv ## poison, outages and wrong answers in full numbers (about 1 hour)
 	TRITONBULK_TEST_FULL=1 .venv/bin/pytest -m 'ci or not ci' tests/faults tests/property/test_dispatch.py \
 	  tests/property/test_window.py tests/unit/test_policy.py --timeout 7200
@@ -77,4 +81,4 @@ bench-peers-quick: bench-venv ## the same, a subset in under 5 minutes
 	@.venv/bin/python -m benchmarks.peers --quick
 
 clean: ## remove what was made here, the embedded server's cached environment left alone
-	rm -rf .venv .venv-export data scored bench.html bench.json bench.trials.jsonl bench-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-export .venv-deploy data scored bench.html bench.json bench.trials.jsonl bench-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis
