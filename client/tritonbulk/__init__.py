@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tritonbulk.options import ScoreOptions
     from tritonbulk.redaction import Secret
     from tritonbulk.result import ScoreResult
+    from tritonbulk.scorer import Scorer, score_batches, score_batches_async
     from tritonbulk.server.embedded import EmbeddedTriton
 
 _HOME = {
@@ -39,12 +40,15 @@ _HOME = {
     "OutageError": "tritonbulk.errors",
     "ScoreOptions": "tritonbulk.options",
     "ScoreResult": "tritonbulk.result",
+    "Scorer": "tritonbulk.scorer",
     "Secret": "tritonbulk.redaction",
     "ServerError": "tritonbulk.errors",
     "TritonbulkError": "tritonbulk.errors",
     "UsageError": "tritonbulk.errors",
     "score": "tritonbulk.api",
     "score_async": "tritonbulk.api",
+    "score_batches": "tritonbulk.scorer",
+    "score_batches_async": "tritonbulk.scorer",
 }
 
 __all__ = [
@@ -55,12 +59,15 @@ __all__ = [
     "OutageError",
     "ScoreOptions",
     "ScoreResult",
+    "Scorer",
     "Secret",
     "ServerError",
     "TritonbulkError",
     "UsageError",
     "score",
     "score_async",
+    "score_batches",
+    "score_batches_async",
 ]
 
 

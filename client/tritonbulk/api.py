@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from tritonbulk.contract import parse_input_map
 from tritonbulk.errors import OptionError
+from tritonbulk.given import option_fields, strings
 from tritonbulk.options import ScoreOptions
-from tritonbulk.polite import parse_yield_to
-from tritonbulk.profile import read_profile
 from tritonbulk.result import ScoreResult
 from tritonbulk.scoring import run_score
-from tritonbulk.shards import parse_shard
 
 
 def score(
@@ -75,47 +71,11 @@ async def score_async(
     **options: Any,
 ) -> ScoreResult:
     """Score as `score` does, in the running event loop."""
-    known = {field.name for field in fields(ScoreOptions)}
-    if unknown := options.keys() - known:
-        raise OptionError(
-            f"score() has no option {min(unknown)!r}; it has {', '.join(sorted(known))}"
-        )
-    for name in ("batch_rows", "in_flight_max"):
-        if options.get(name) == "auto":
-            options[name] = None
-    if options.get("keep") is not None:
-        options["keep"] = _strings(options["keep"])
-    for name in ("report", "single_file"):
-        if options.get(name) is not None:
-            options[name] = Path(options[name])
-    if isinstance(options.get("yield_to"), str):
-        options["yield_to"] = parse_yield_to(options["yield_to"])
-    if isinstance(options.get("profile"), (str, Path)):
-        options["profile"] = read_profile(Path(options["profile"]))
-    if isinstance(options.get("shard"), str):
-        options["shard"] = parse_shard(options["shard"], os.environ)
-    if options.get("model_version") is not None:
-        options["model_version"] = str(options["model_version"])
+    asked = {**options, "model": model, "endpoints": endpoints, "repository": repository}
+    known = [field.name for field in fields(ScoreOptions) if field.name not in ("inputs", "out")]
     checked = ScoreOptions(
-        inputs=tuple(str(file) for file in _strings(inputs)),
-        model=model,
+        inputs=tuple(map(str, strings(inputs))),
         out=str(out),
-        endpoints=tuple(_strings(endpoints or ())),
-        repository=None if repository is None else Path(repository),
-        input_map=_input_map(options.pop("input_map", {})),
-        **options,
+        **option_fields(asked, known, "score()"),
     )
     return await run_score(checked)
-
-
-def _strings(given: str | Path | Sequence[Any]) -> tuple[Any, ...]:
-    """Return one thing or several as several: a string is one, not its letters."""
-    return (given,) if isinstance(given, (str, Path)) else tuple(given)
-
-
-def _input_map(
-    given: str | Sequence[str] | Mapping[str, str | Sequence[str]],
-) -> dict[str, tuple[str, ...]]:
-    if isinstance(given, Mapping):
-        return {tensor: _strings(columns) for tensor, columns in given.items()}
-    return parse_input_map(_strings(given))

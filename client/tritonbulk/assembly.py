@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -17,32 +17,17 @@ from tritonbulk.dispatch import (
     segment_rows_auto,
 )
 from tritonbulk.dispatch.limits import window_max
-from tritonbulk.options import ScoreOptions
-from tritonbulk.pipeline import Pipeline
+from tritonbulk.pipeline import Pipeline, Segments
 from tritonbulk.plan import Plan
+from tritonbulk.scorer_options import ScorerOptions
 from tritonbulk.segments import Batch, Segment
 from tritonbulk.session import Servers
 from tritonbulk.source import Source
 from tritonbulk.transport import Carriage, ServedModel, Transport, choose_carriage
 
 
-def make_pipeline(
-    source: Source,
-    segments: Iterator[tuple[Segment, pa.RecordBatch]],
-    model: ServedModel,
-    plan: Plan,
-    write: Callable[[Segment, pa.RecordBatch, Predictions], Callable[[], object]],
-    confirm: Callable[[frozenset[int]], Awaitable[frozenset[int]]],
-    leaving: threading.Event | None = None,
-    priority: int = 0,
-    *,
-    fails_nan: bool = False,
-) -> Pipeline:
-    """Return the pipeline that scores ``segments`` of ``source`` by ``plan``.
-
-    ``write``, ``confirm``, ``leaving`` and ``fails_nan`` are as in `Pipeline`, ``priority`` as in
-    `RequestEncoder`.
-    """
+def naming(source: Source) -> Callable[[Segment, Batch], str]:
+    """Return what says in words which rows of ``source`` a batch is."""
 
     def name_rows(segment: Segment, batch: Batch) -> str:
         name, begin = source.files[segment.file_index].name, batch.row_begin
@@ -54,6 +39,26 @@ def make_pipeline(
             f"{segment.row_begin} to {end}"
         )
 
+    return name_rows
+
+
+def make_pipeline(
+    name_rows: Callable[[Segment, Batch], str],
+    segments: Segments,
+    model: ServedModel,
+    plan: Plan,
+    write: Callable[[Segment, pa.RecordBatch, Predictions], Callable[[], object]],
+    confirm: Callable[[frozenset[int]], Awaitable[frozenset[int]]],
+    leaving: threading.Event | None = None,
+    priority: int = 0,
+    *,
+    fails_nan: bool = False,
+) -> Pipeline:
+    """Return the pipeline that scores ``segments`` by ``plan``.
+
+    ``name_rows``, ``segments``, ``write``, ``confirm``, ``leaving`` and ``fails_nan`` are as in
+    `Pipeline`, ``priority`` as in `RequestEncoder`.
+    """
     return Pipeline(
         segments=segments,
         name_rows=name_rows,
@@ -79,7 +84,7 @@ def segment_rows_for(source: Source, plan: Plan) -> int:
     return segment_rows_auto(source.row_bytes(plan.columns) + prediction_row_bytes(plan.outputs))
 
 
-def make_limits(options: ScoreOptions, rows: int | None, request_bytes: int) -> Limits:
+def make_limits(options: ScorerOptions, rows: int | None, request_bytes: int) -> Limits:
     """Return the bounds that do not move while a run lasts.
 
     Args:
@@ -106,7 +111,7 @@ def make_limits(options: ScoreOptions, rows: int | None, request_bytes: int) -> 
     return replace(limits, bytes_max=half, segments_bytes_max=half)
 
 
-def make_carriage(options: ScoreOptions, plan: Plan, servers: Servers) -> Carriage:
+def make_carriage(options: ScorerOptions, plan: Plan, servers: Servers) -> Carriage:
     """Return how the requests to each endpoint travel."""
     return choose_carriage(
         options.transport,

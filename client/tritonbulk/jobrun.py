@@ -31,7 +31,7 @@ from tritonbulk.job.stores.base import Store
 from tritonbulk.job.stores.local import LocalStore
 from tritonbulk.modelfiles import ModelFiles
 from tritonbulk.options import OutFormat, ScoreOptions
-from tritonbulk.part import encode_part, output_schema, part_table
+from tritonbulk.part import encode_part, output_schema, part_table, scored_rows
 from tritonbulk.plan import Plan
 from tritonbulk.segments import Segment
 from tritonbulk.source import Source
@@ -161,7 +161,6 @@ def make_spec(
                 kept,
                 plan.outputs,
                 plan.names,
-                options.out_format,
                 options.vectors,
                 has_status=options.status_columns,
             )
@@ -246,11 +245,11 @@ def part_writer(
             rows_failed=predictions.rows_failed,
             rows_filtered=segment.rows_filtered,
         )
-        kept, footer = rows.select(keep), {PART_KEY: statement.to_text()}
         file = io.BytesIO()
-        table = part_table(
-            kept, predictions, job.file.spec["vectors"], footer, has_status=has_status
+        scored = scored_rows(
+            rows.select(keep), predictions, job.file.spec["vectors"], has_status=has_status
         )
+        table = part_table(scored, {PART_KEY: statement.to_text()})
         encode_part(table, file, job.file.out_format, keep)
         return partial(job.commit, statement, file.getvalue())
 

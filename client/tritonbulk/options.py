@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import ipaddress
-import math
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from tritonbulk.access import PLAIN, Access
 from tritonbulk.errors import OptionError
 from tritonbulk.places import check_report, check_single_file
-from tritonbulk.polite import PRIORITY_MAX, YieldTo
-from tritonbulk.profile import Profile
 from tritonbulk.redaction import hide_in_uri
+from tritonbulk.scorer_options import (
+    COUNT_MAX,
+    ScorerOptions,
+    check_counts,
+    check_names,
+    check_seconds,
+)
 from tritonbulk.shards import Shard
 
 if TYPE_CHECKING:
@@ -27,172 +27,63 @@ Format = Literal["parquet", "csv", "jsonl", "arrow"]
 SEGMENT_ROWS = 65_536
 """Most rows of a segment by default: enough for cheap reading and writing, few enough to hold."""
 
-COUNT_MAX = 2**53
-"""Most rows or bytes that an option names: what every JSON reader takes for a whole number."""
-
-IN_FLIGHT_MAX = 10_000
-"""Most requests in flight that ``--max-in-flight`` takes."""
-
-INSTANCES_MAX = 1_000
-"""Most instances that ``--instances`` takes."""
-
-MAX_OUTAGE_S = 900.0
-"""Default of ``--max-outage``: how long a run goes on without any server answering."""
-
-REQUEST_TIMEOUT_S = 300.0
-"""Default of ``--request-timeout``: a request that takes longer is taken for lost."""
-
-REQUEST_TIMEOUT_S_MAX = 86_400.0
-"""Most seconds that ``--request-timeout`` takes."""
-
-MEMORY_BYTES_MIN = 2**20
-"""Bytes of rows and requests below which a bound tells of a forgotten unit."""
-
 STOP_GRACE_S = 20.0
 """Default of ``--stop-grace``; process managers commonly kill after 30 s."""
-
-DEFAULT_REPOSITORY = Path("model_repository")
-"""Where the embedded server finds models unless told otherwise."""
-
-TransportName = Literal["auto", "unary", "stream", "shm"]
-"""What may carry the requests; see ``docs/transports.md``."""
 
 
 OutFormat = Literal["parquet", "arrow"]
 """File formats of parts by the names that ``--out-format`` takes; also their extensions."""
 
-OnError = Literal["keep", "fail"]
-"""What to do about a failed row, by the names that ``--on-error`` takes."""
 
-Nan = Literal["keep", "fail"]
-"""What a prediction that is NaN does, by the names that ``--nan`` takes."""
-
-Vectors = Literal["list", "binary"]
-"""Columns of vectors by the names that ``--vectors`` takes: fixed-size lists, or their bytes."""
-
-
-def is_loopback(address: str) -> bool:
-    """Return whether a gRPC target names this machine itself, by its text alone."""
-    if address.startswith("unix:"):
-        return True
-    host = re.sub(r"^(ipv[46]:|dns:(///)?)", "", address).rpartition(":")[0].strip("[]")
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreOptions:
-    """One scoring run.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreOptions(ScorerOptions):
+    """One scoring run: of files, into an output. What `ScorerOptions` has is not repeated here.
 
     Attributes:
         inputs: files, folders, patterns (``*``, ``**``, ``?``, ``[…]``) or URIs of these, in output
             order.
-        model: the model's name on the server.
         out: output folder, made if missing, or the URI of a prefix of an object store.
-        endpoints: ``host:port`` of running servers; empty starts the embedded server.
-        access: how these are reached: TLS and headers.
-        priority: of the requests in the model's queue: 1 is served first, higher numbers later; 0
-            leaves it to the server.
-        yield_to: how long others may wait in the model's queue before less is sent; None takes
-            what the servers give.
-        repository: explicit model repository, for the embedded server and as a source of the
-            contract; None means `DEFAULT_REPOSITORY` for the embedded server and no contract.
-        model_version: version to ask for; None takes the newest that the server has ready.
-        input_map: tensor name → columns or patterns; stands above any contract.
         input_format: of all input files; None tells it by their extensions.
-        columns: input columns to look at (names or patterns); None looks at all.
         untrusted: read the input files, which are local, in a process with limits.
+        columns: input columns to look at (names or patterns); None looks at all.
         where: keeps the rows where it is true: the text of a filter, or a pyarrow expression; None
             keeps all.
-        keep: input columns to keep in the output (names or patterns); None keeps all of
-            ``columns``.
-        rename: output tensor → name of its column.
         out_format: of the parts.
-        vectors: how a prediction of several numbers stands in a row; "binary" is written three
-            times as fast.
-        batch_rows: rows a request; None derives them from the model (see `dispatch.limits`).
         segment_rows: rows a part, before ``where``; None takes `SEGMENT_ROWS`, or fewer of wide
             rows (see `dispatch.limits`).
-        in_flight_max: requests in flight, over all endpoints; None finds the width while running.
-        profile: a measured choice that pins ``batch_rows``, ``in_flight_max`` and ``instances``
-            where they are None, and may not contradict them.
-        max_outage_s: seconds without a row scored by any server after which the run gives up; 0:
-            never.
-        request_timeout_s: seconds that one request may take, however long others take.
-        on_error: "keep" lets a failed row stand in the output with its error, "fail" stops the run.
-        nan: "keep" writes a prediction that has a NaN as it came, "fail" fails its row.
         limit_rows: take on only the first so many rows, before ``where``; None takes on all.
-        failed_fraction_max: share of all rows (0…1) that may fail before the run stops; ten rows
-            may in any case, unless it is 0.
-        instances: model instances in the embedded server; None leaves the repository's choice.
-        cpu: whether the embedded server serves models for GPUs on the CPU.
-        transport: what carries the requests; "auto" chooses by the model and the servers.
-        trust_shared_memory: whether servers at ``endpoints``, all on this machine, may be given
-            memory of this process to read and write.
         fresh: refuse an output that holds anything; else an unfinished job there is continued.
         only_new: score those inputs alone that the finished jobs in the output do not hold.
         strict_inputs: tell inputs apart by all of their bytes, not by time and ends.
         single_writer: look before each put, for object stores that cannot create only.
         stop_grace_s: seconds that a run which was asked to stop goes on with the segments that it
             has read.
-        memory_bytes: bytes of rows, and of requests and answers, that may be held at once, beside
-            what the process itself needs (about 150 MB); None takes the defaults of
-            `dispatch.limits`. One segment and one request always fit.
         single_file: local file to write all rows to once the job is finished; its extension
             (.csv, .jsonl, .parquet) tells the format; None writes none.
         report: local file for the run's report (HTML), which replaces what stands there; None
             leaves it beside the job alone.
         csv_guard: whether a single .csv file's column names and errors are guarded against being
             taken for formulas.
-        status_columns: whether the output has the columns of status and error; without them a
-            failed row stops the run.
         shard: which share of the segments to score; None scores all, and finishes the job.
     """
 
     inputs: tuple[str, ...]
-    model: str
     out: Path | str
-    endpoints: tuple[str, ...] = ()
-    access: Access = PLAIN
-    priority: int = 0
-    yield_to: YieldTo | None = None
-    repository: Path | None = None
-    model_version: str | None = None
-    input_map: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     input_format: Format | None = None
     untrusted: bool = False
     columns: tuple[str, ...] | None = None
     where: str | pc.Expression | None = None
-    keep: tuple[str, ...] | None = None
-    rename: Mapping[str, str] = field(default_factory=dict)
     out_format: OutFormat = "parquet"
-    vectors: Vectors = "list"
-    batch_rows: int | None = None
     segment_rows: int | None = None
-    in_flight_max: int | None = None
-    profile: Profile | None = None
-    max_outage_s: float = MAX_OUTAGE_S
-    request_timeout_s: float = REQUEST_TIMEOUT_S
-    on_error: OnError = "keep"
-    nan: Nan = "keep"
     limit_rows: int | None = None
-    failed_fraction_max: float = 0.01
-    instances: int | None = None
-    cpu: bool = False
-    transport: TransportName = "auto"
-    trust_shared_memory: bool = False
     fresh: bool = False
     only_new: bool = False
     strict_inputs: bool = False
     single_writer: bool = False
     stop_grace_s: float = STOP_GRACE_S
-    memory_bytes: int | None = None
     single_file: Path | None = None
     report: Path | None = None
     csv_guard: bool = True
-    status_columns: bool = True
     shard: Shard | None = None
 
     def __post_init__(self) -> None:
@@ -203,70 +94,23 @@ class ScoreOptions:
         """
         for uri in (*self.inputs, str(self.out)):
             hide_in_uri(uri)
-        self._check_servers()
-        if not 0 <= self.priority <= PRIORITY_MAX:
-            raise OptionError(f"--priority is {self.priority}; give 1 (served first) or more")
+        ScorerOptions.__post_init__(self)  # super() does not know a class with slots
         if not self.inputs:
             raise OptionError("no input was given; name at least one file")
-        if not self.model:
-            raise OptionError("no model was given; name one with --model")
         if self.columns == ():
             raise OptionError("--columns names no column; name those that the model needs")
-        for name, value, largest in (
-            ("--batch-rows", self.batch_rows, COUNT_MAX),
+        check_counts(
             ("--segment-rows", self.segment_rows, COUNT_MAX),
-            ("--max-in-flight", self.in_flight_max, IN_FLIGHT_MAX),
             ("--limit", self.limit_rows, COUNT_MAX),
-            ("--instances", self.instances, INSTANCES_MAX),
-        ):
-            if value is not None and not 1 <= value <= largest:
-                raise OptionError(f"{name} is {value}; give a whole number from 1 to {largest}")
-        for name, seconds in (
-            ("--max-outage", self.max_outage_s),
-            ("--stop-grace", self.stop_grace_s),
-        ):
-            if not (math.isfinite(seconds) and seconds >= 0):
-                raise OptionError(f"{name} is {seconds}; give seconds, 0 or more")
-        if not 0 <= self.failed_fraction_max <= 1:
-            raise OptionError(
-                f"--max-failed-fraction is {self.failed_fraction_max}; give a share from 0 to 1"
-            )
-        if not 0.1 <= self.request_timeout_s <= REQUEST_TIMEOUT_S_MAX:
-            raise OptionError(
-                f"--request-timeout is {self.request_timeout_s}; give seconds from 0.1 to "
-                f"{REQUEST_TIMEOUT_S_MAX:.0f}"
-            )
-        self._check_names()
+        )
+        check_seconds("--stop-grace", self.stop_grace_s)
+        check_names(
+            ("--format", self.input_format or "parquet", get_args(Format)),
+            ("--out-format", self.out_format, get_args(OutFormat)),
+        )
         self._check_output()
         self._check_shard()
         self._check_places()
-        self._check_memory()
-        self._check_profile()
-        self._check_shared_memory()
-
-    def _check_servers(self) -> None:
-        for endpoint in self.endpoints:
-            _check_endpoint(endpoint)
-        if self.access != PLAIN and not self.endpoints:
-            raise OptionError(
-                "TLS and headers are for servers at --endpoint; the embedded one needs none"
-            )
-        if self.endpoints and (self.instances is not None or self.cpu):
-            raise OptionError(
-                "--instances and --cpu are for the embedded server; leave them out with --endpoint"
-            )
-
-    def _check_names(self) -> None:
-        for option, given, known in (
-            ("--format", self.input_format or "parquet", get_args(Format)),
-            ("--out-format", self.out_format, get_args(OutFormat)),
-            ("--vectors", self.vectors, get_args(Vectors)),
-            ("--on-error", self.on_error, get_args(OnError)),
-            ("--nan", self.nan, get_args(Nan)),
-            ("--transport", self.transport, get_args(TransportName)),
-        ):
-            if given not in known:
-                raise OptionError(f"{option} is {given!r}; give one of {', '.join(known)}")
 
     def _check_output(self) -> None:
         if self.only_new and (self.fresh or self.limit_rows is not None):
@@ -294,82 +138,8 @@ class ScoreOptions:
                 f"--single-file {self.single_file}"
             )
 
-    def _check_memory(self) -> None:
-        asked = self.memory_bytes
-        if asked is not None and not MEMORY_BYTES_MIN <= asked <= COUNT_MAX:
-            raise OptionError(f"--memory is {asked} bytes; give 1MiB to {COUNT_MAX} bytes")
-
-    @property
-    def outage_s(self) -> float:
-        """Seconds without a row scored after which the run gives up; infinite for never."""
-        return self.max_outage_s or math.inf
-
     @property
     def written(self) -> tuple[Path | str, ...]:
         """Where this run writes; what is read from there would be its own."""
         files = (self.single_file, self.report)
         return (self.out, *(file for file in files if file is not None))
-
-    @property
-    def batch_rows_pinned(self) -> int | None:
-        """Rows a request that were asked for or measured; None derives them from the model."""
-        return self.batch_rows or (self.profile.batch_rows if self.profile else None)
-
-    @property
-    def in_flight_pinned(self) -> int | None:
-        """Requests in flight that were asked for or measured; None finds the width."""
-        return self.in_flight_max or (self.profile.in_flight if self.profile else None)
-
-    @property
-    def instances_pinned(self) -> int | None:
-        """Instances in the embedded server that were asked for or measured; None: as configured."""
-        return self.instances or (self.profile.instances if self.profile else 0) or None
-
-    def _check_profile(self) -> None:
-        if self.profile is None:
-            return
-        if self.profile.model != self.model:
-            raise OptionError(
-                f"--profile was measured with model {self.profile.model!r}, not {self.model!r}; "
-                "run tritonbulk bench with this one"
-            )
-        for option, asked, measured in (
-            ("--batch-rows", self.batch_rows, self.profile.batch_rows),
-            ("--max-in-flight", self.in_flight_max, self.profile.in_flight),
-            ("--instances", self.instances, self.profile.instances or self.instances),
-        ):
-            if asked not in (None, measured):
-                raise OptionError(
-                    f"{option} is {asked}, but --profile measured {measured}; leave one of them out"
-                )
-
-    def _check_shared_memory(self) -> None:
-        if self.trust_shared_memory:
-            for address in self.endpoints:
-                if not is_loopback(address):
-                    raise OptionError(
-                        f"--trust-shared-memory needs servers on this machine, but {address} is "
-                        "not a loopback address; leave it out, or name the server by 127.0.0.1"
-                    )
-        elif self.transport == "shm" and self.endpoints:
-            raise OptionError(
-                "--transport shm opens memory of this process to the server at "
-                f"{self.endpoints[0]}; add --trust-shared-memory if you trust it"
-            )
-
-
-def _check_endpoint(endpoint: str) -> None:
-    """Refuse what gRPC would take for another address than was meant."""
-    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s/:]+):(\d{1,5})", endpoint)
-    if found and 0 < int(found[2]) < 65_536:
-        return
-    if endpoint.startswith("dns:") and not re.search(r":\d{1,5}$", endpoint[4:]):
-        raise OptionError(
-            f"--endpoint {endpoint!r} names no port; give for example dns:///triton.models:8001"
-        )
-    if re.match(r"(dns|ipv4|ipv6|unix):", endpoint):
-        return
-    raise OptionError(
-        f"--endpoint {endpoint!r} is not of the form HOST:PORT; give for example gpu1:8001, the "
-        "port of Triton's gRPC service"
-    )

@@ -21,7 +21,8 @@ from tritonbulk.codec import Predictions, prediction_field
 from tritonbulk.codec.predictions import ERROR_COLUMN, STATUS_COLUMN
 from tritonbulk.contract import OutputTensor
 from tritonbulk.errors import FailureLimitError, OptionError
-from tritonbulk.options import OutFormat, Vectors
+from tritonbulk.options import OutFormat
+from tritonbulk.scorer_options import Vectors
 
 DTYPE_KEY = "tritonbulk.dtype"
 """Key in the metadata of a binary vector's field: NumPy's name of its elements' dtype, which are
@@ -63,16 +64,14 @@ def output_schema(
     keep: Sequence[pa.Field],
     outputs: Sequence[OutputTensor],
     names: Sequence[str],
-    out_format: OutFormat = "parquet",
     vectors: Vectors = "list",
     *,
     has_status: bool = True,
 ) -> pa.Schema:
-    """Return the schema of every part; without status columns no row may fail.
+    """Return the schema of scored rows; without status columns no row may fail.
 
     Raises:
-        OptionError: two columns would have one name, or one cannot be written in this format; a
-            retry does not help.
+        OptionError: two columns would have one name; a retry does not help.
     """
     predictions = map(prediction_field, outputs, names)
     fields = [*keep, *(_vector_field(field, vectors) for field in predictions)]
@@ -86,37 +85,41 @@ def output_schema(
                 f"--rename tensor=column, or leave the input column out with --keep"
             )
         taken.add(field.name)
-        _check_writable(field, out_format)
     return pa.schema(fields)
 
 
-def _check_writable(field: pa.Field, out_format: OutFormat) -> None:
-    try:
-        encode_part(pa.schema([field]).empty_table(), io.BytesIO(), out_format, [field.name])
-    except (pa.ArrowException, OSError) as error:
-        other = "parquet" if out_format == "arrow" else "arrow"
-        raise OptionError(
-            f"column {field.name!r} ({field.type}) cannot be written as {out_format} "
-            f"({str(error).splitlines()[0]}); leave it out with --keep, or try --out-format {other}"
-        ) from None
+def check_writable(schema: pa.Schema, out_format: OutFormat) -> None:
+    """Refuse a column that parts of this format cannot hold.
+
+    Raises:
+        OptionError: names it; a retry does not help.
+    """
+    for field in schema:
+        try:
+            encode_part(pa.schema([field]).empty_table(), io.BytesIO(), out_format, [field.name])
+        except (pa.ArrowException, OSError) as error:
+            other = "parquet" if out_format == "arrow" else "arrow"
+            raise OptionError(
+                f"column {field.name!r} ({field.type}) cannot be written as {out_format} "
+                f"({str(error).splitlines()[0]}); leave it out with --keep, or try --out-format "
+                f"{other}"
+            ) from None
 
 
-def part_table(
+def scored_rows(
     kept: pa.RecordBatch,
     predictions: Predictions,
     vectors: Vectors,
-    metadata: Mapping[str, str],
     *,
     has_status: bool = True,
-) -> pa.Table:
-    """Return the table of one part; its columns are those of `output_schema`.
+) -> pa.RecordBatch:
+    """Return the rows of one segment with their predictions; the columns of `output_schema`.
 
     Args:
         kept: the input columns that stand before the predictions; may have none.
         predictions: complete.
         vectors: how a prediction of several numbers of fixed shape stands in a row.
-        metadata: stands in the part's footer, with the schema.
-        has_status: whether it has the columns of status and error.
+        has_status: whether there are the columns of status and error.
 
     Raises:
         FailureLimitError: there is a failed row and no column to say so; no retry.
@@ -132,8 +135,13 @@ def part_table(
             continue
         as_written = _vector_field(field, vectors)
         columns.append((as_written, array if as_written is field else _packed(array)))
-    schema = pa.schema([field for field, _ in columns], metadata=dict(metadata))
-    return pa.Table.from_arrays([array for _, array in columns], schema=schema)
+    schema = pa.schema([field for field, _ in columns])
+    return pa.RecordBatch.from_arrays([array for _, array in columns], schema=schema)
+
+
+def part_table(rows: pa.RecordBatch, metadata: Mapping[str, str]) -> pa.Table:
+    """Return the table of one part: `scored_rows`, with what stands in the footer."""
+    return pa.Table.from_batches([rows]).replace_schema_metadata(dict(metadata))
 
 
 def encode_part(

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import pyarrow as pa
 
@@ -18,13 +18,18 @@ from tritonbulk.segments import Batch, Segment
 if TYPE_CHECKING:
     from tritonbulk.transport import Transport
 
+_Read: TypeAlias = tuple[Segment, pa.RecordBatch]
+Segments: TypeAlias = Iterator[_Read] | AsyncIterator[_Read]
+"""Segments with their rows: from files, which are read in a thread, or as others hand them over."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
     """What to drive.
 
     Attributes:
-        segments: segments with their rows, in order; advanced in a thread.
+        segments: segments with their rows, in order; an iterator is advanced in a thread, an
+            asynchronous one in the event loop.
         name_rows: says in words which rows of the input a batch is, for errors.
         encoder: rows → request.
         decoder: answer → checked tensors.
@@ -44,7 +49,7 @@ class Pipeline:
         fails_nan: whether a row fails whose prediction has a NaN.
     """
 
-    segments: Iterator[tuple[Segment, pa.RecordBatch]]
+    segments: Segments
     name_rows: Callable[[Segment, Batch], str]
     encoder: RequestEncoder
     decoder: ResponseDecoder

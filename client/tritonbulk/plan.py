@@ -22,7 +22,8 @@ from tritonbulk.contract import (
 from tritonbulk.dispatch import batch_rows_auto
 from tritonbulk.errors import ContractError, OptionError
 from tritonbulk.options import ScoreOptions
-from tritonbulk.part import output_schema, unfit_for_csv
+from tritonbulk.part import check_writable, output_schema, unfit_for_csv
+from tritonbulk.scorer_options import ScorerOptions
 from tritonbulk.source import matching
 from tritonbulk.transport import ServedModel
 
@@ -62,7 +63,7 @@ class Plan:
 
 
 def make_plan(
-    options: ScoreOptions,
+    options: ScorerOptions,
     model: ServedModel,
     schema: pa.Schema,
     in_repository: Contract | None,
@@ -91,11 +92,12 @@ def make_plan(
         kept,
         model.outputs,
         names,
-        options.out_format,
         options.vectors,
         has_status=options.status_columns,
     )
-    _check_single_file(options, schema_out)
+    if isinstance(options, ScoreOptions):  # rows that go to files, which cannot hold everything
+        check_writable(schema_out, options.out_format)
+        _check_single_file(options, schema_out)
     return Plan(
         inputs=inputs,
         outputs=model.outputs,
@@ -116,7 +118,7 @@ def _check_single_file(options: ScoreOptions, schema_out: pa.Schema) -> None:
 
 
 def _known_inputs(
-    options: ScoreOptions, model: ServedModel, in_repository: Contract | None
+    options: ScorerOptions, model: ServedModel, in_repository: Contract | None
 ) -> tuple[InputTensor, ...]:
     """Return the served input tensors with the columns that the contract gives them, if any does.
 
@@ -179,7 +181,7 @@ def _prediction_names(
     return tuple(rename.get(name, name) for name in known)
 
 
-def _batch_rows(options: ScoreOptions, model: ServedModel) -> int:
+def _batch_rows(options: ScorerOptions, model: ServedModel) -> int:
     asked = options.batch_rows_pinned
     if asked is None:
         return batch_rows_auto(model.inputs, model.outputs, model.max_batch_size)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from tritonbulk.access import Access
-from tritonbulk.options import is_loopback
+from tritonbulk.scorer_options import is_loopback
 
 SECURITY_FLOOR = (2, 71, 0)
 """First tritonserver without the vulnerabilities known at the time of writing (container 26.07)."""

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
-from tritonbulk.assembly import make_carriage, make_limits, make_pipeline, names_of
+from tritonbulk.assembly import make_limits, make_pipeline, naming
 from tritonbulk.bottleneck import Bottleneck, find_bottleneck
 from tritonbulk.clocks import Stopwatch
 from tritonbulk.dispatch import Limits
-from tritonbulk.driver import drive
 from tritonbulk.errors import FailureLimitError, SinkError, StoppedError
 from tritonbulk.events import RunEvent
-from tritonbulk.fleet import Fleet
 from tritonbulk.job.commit import OpenJob
 from tritonbulk.job.extent import rows_in
 from tritonbulk.job.sharing import tell_count, tell_rows
@@ -29,9 +25,7 @@ from tritonbulk.jobrun import (
 )
 from tritonbulk.options import ScoreOptions
 from tritonbulk.pipeline import Driven, Pipeline
-from tritonbulk.plan import Plan
-from tritonbulk.polite import check_priority
-from tritonbulk.queue_watch import QueueWatch, check_told
+from tritonbulk.reach import Confirm, Reach
 from tritonbulk.rejects import write_rejects
 from tritonbulk.result import (
     PartCounts,
@@ -41,15 +35,6 @@ from tritonbulk.result import (
     standing_result,
 )
 from tritonbulk.server_statistics import total_seconds
-from tritonbulk.session import Servers, confirmation, read_statistics
-from tritonbulk.transport import (
-    Carriage,
-    Endpoint,
-    ServedModel,
-    Transport,
-    open_transport,
-    open_transports,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +60,7 @@ class Run:
     """One run of a job, everything decided.
 
     Attributes:
+        reach: the model on its servers, and what is done with it there.
         leaving: set once nobody waits any more for what threads do; `OpenJob.sleep` looks at it.
         stop: asks the run to end early.
     """
@@ -82,10 +68,7 @@ class Run:
     options: ScoreOptions
     observer: Observer
     watch: Stopwatch
-    servers: Servers
-    endpoints: list[Endpoint]
-    model: ServedModel
-    plan: Plan
+    reach: Reach
     inputs: JobInputs
     job: OpenJob
     leaving: threading.Event
@@ -99,10 +82,7 @@ class Run:
         rows = self._rows_expected()
         self._tell_profile()
         self.observer.begin(rows)
-        self._tell_priority()
-        counted = await read_statistics(self.endpoints, self.model)
-        if self.options.yield_to is not None:
-            check_told(counted, self.servers.addresses)
+        counted = await self.reach.counted()
         if (shard := self.options.shard) is not None:
             await asyncio.to_thread(tell_count, self.job, shard.count)
         rows_read: dict[int, int] = {}
@@ -114,9 +94,7 @@ class Run:
             )
         bottleneck = find_bottleneck(
             driven.stages,
-            total_seconds(
-                counted, await read_statistics(self.endpoints, self.model), self.model.instances
-            ),
+            total_seconds(counted, await self.reach.counted(), self.reach.model.instances),
         )
         end = self._end_job if shard is None else partial(self._end_shard, rows_read)
         counts = await asyncio.to_thread(end)
@@ -143,70 +121,51 @@ class Run:
 
     def _write_empty(self) -> None:
         has_status = self.options.status_columns
-        write_empty(self.job, self.inputs.source, self.plan, has_status=has_status)
+        write_empty(self.job, self.inputs.source, self.reach.plan, has_status=has_status)
 
     async def _drive(self, segment_rows: int, rows_read: dict[int, int]) -> tuple[Driven, str]:
         """Score the missing segments; return what was done, and what carried the requests.
 
         ``rows_read`` gets the rows of each input, by position.
         """
-        options, plan = self.options, self.plan
-        carriage = make_carriage(options, plan, self.servers)
-        async with (
-            open_transports(
-                carriage, self.endpoints, self.servers.shared_memory, self.observer.say
-            ) as transports,
-            contextlib.AsyncExitStack() as stack,
-        ):
-            fleet = self._fleet(carriage, stack)
-            watch = QueueWatch(lambda: fleet.endpoints, self.model)
-            try:
-                driven = await drive(
-                    self._pipeline(segment_rows, fleet, rows_read),
-                    self._limits(),
-                    transports,
-                    self.observer.advance,
-                    # A server of ours that can be mended need not end the run.
-                    self.servers.watch if self.servers.heal is None else lambda: None,
-                    self.stop,
-                    options.stop_grace_s,
-                    self.observer.note,
-                    fleet,
-                    self.observer.say,
-                    None if options.yield_to is None else watch.look,
-                )
-            except FailureLimitError as error:
-                if options.status_columns:
-                    raise
-                raise FailureLimitError(
-                    f"{error}; --no-status leaves no place for a failed row, so score into another "
-                    "--out without it"
-                ) from None
-            self.leaving.clear()  # the driver's threads have ended; what follows is waited for
-            return driven, names_of(transports)
+        observer, options = self.observer, self.options
+        try:
+            driven = await self.reach.drive(
+                lambda confirm: self._pipeline(segment_rows, confirm, rows_read),
+                self._limits(),
+                observer.say,
+                observer.advance,
+                observer.note,
+                self.stop,
+                options.stop_grace_s,
+            )
+        except FailureLimitError as error:
+            if options.status_columns:
+                raise
+            raise FailureLimitError(
+                f"{error}; --no-status leaves no place for a failed row, so score into another "
+                "--out without it"
+            ) from None
+        self.leaving.clear()  # the driver's threads have ended; what follows is waited for
+        return driven
 
-    def _tell_priority(self) -> None:
-        said = check_priority(self.options.priority, self.model.priority_levels, self.model.name)
-        if said is not None:
-            self.observer.say(said)
-
-    def _pipeline(self, segment_rows: int, fleet: Fleet, rows_read: dict[int, int]) -> Pipeline:
-        options, plan = self.options, self.plan
+    def _pipeline(self, segment_rows: int, confirm: Confirm, rows_read: dict[int, int]) -> Pipeline:
+        options, reach = self.options, self.reach
         segments = missing_segments(
             self.inputs,
             self.job,
-            plan,
+            reach.plan,
             segment_rows,
             options.limit_rows,
             rows_read.__setitem__,
         )
         return make_pipeline(
-            self.inputs.source,
+            naming(self.inputs.source),
             segments,
-            self.model,
-            plan,
-            part_writer(self.job, plan.keep, has_status=options.status_columns),
-            confirmation(lambda: fleet.endpoints, self.model, options.outage_s),
+            reach.model,
+            reach.plan,
+            part_writer(self.job, reach.plan.keep, has_status=options.status_columns),
+            confirm,
             self.leaving,
             options.priority,
             fails_nan=options.nan == "fail",
@@ -216,26 +175,9 @@ class Run:
         """Return the bounds of this run; rows that failed in earlier ones count."""
         statements = [part.statement for part in self.job.parts.values()]
         return replace(
-            make_limits(self.options, self._job_rows(), self.plan.request_bytes),
+            make_limits(self.options, self._job_rows(), self.reach.plan.request_bytes),
             rows_before=sum(each.rows for each in statements),
             rows_failed_before=sum(each.rows_failed for each in statements),
-        )
-
-    def _fleet(self, carriage: Carriage, stack: contextlib.AsyncExitStack) -> Fleet:
-        def open_one(
-            endpoint: Endpoint, stack: contextlib.AsyncExitStack
-        ) -> Coroutine[Any, Any, Transport]:
-            access = self.servers.shared_memory
-            return open_transport(carriage, endpoint, access, self.observer.say, stack)
-
-        return Fleet(
-            self.servers.addresses,
-            self.endpoints,
-            self.model,
-            self.servers.connect,
-            open_one,
-            self.servers.heal,
-            stack,
         )
 
     def _job_rows(self) -> int | None:
@@ -278,7 +220,7 @@ class Run:
             rows_per_second=round(rows_scored / seconds, 1),
             requests=driven.requests,
             in_flight_max=driven.in_flight_max,
-            endpoints=self.servers.addresses,
+            endpoints=self.reach.servers.addresses,
             transport=transport,
             rows_filtered=driven.rows_filtered,
             bottleneck=bottleneck,

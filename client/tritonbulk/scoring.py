@@ -23,13 +23,15 @@ from tritonbulk.jobrun import (
     make_spec,
 )
 from tritonbulk.modelfiles import check_loaded, hash_model
-from tritonbulk.options import DEFAULT_REPOSITORY, ScoreOptions
+from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import Plan, make_plan
 from tritonbulk.projection import project
+from tritonbulk.reach import Reach
 from tritonbulk.rejects import list_rejects
 from tritonbulk.reporting import Reporter
 from tritonbulk.result import ScoreResult, counts_of_manifest, standing_result, together
 from tritonbulk.running import Observer, Run
+from tritonbulk.scorer_options import DEFAULT_REPOSITORY
 from tritonbulk.session import Servers, connect, read_contract, serve
 from tritonbulk.source import Source, open_source
 
@@ -195,10 +197,7 @@ class _Job:
                     options,
                     self.observer,
                     watch,
-                    servers,
-                    endpoints,
-                    model,
-                    plan,
+                    Reach(options, servers, endpoints, model, plan),
                     inputs,
                     job,
                     self.leaving,

@@ -95,26 +95,42 @@ def head(blocks: Iterable[_Rows], rows: int | None) -> Iterator[_Rows]:
             return
 
 
-def cut(blocks: Iterable[Block], segment_rows: int) -> Iterator[list[Block]]:
-    """Yield the rows of a file as runs of ``segment_rows``, the last as long as what is left.
+class Cutter:
+    """Cuts rows into runs of ``segment_rows``, however they come; a run is its pieces in order.
 
-    A run is its pieces in order, each a view of one block. How the rows are spread over ``blocks``
-    changes nothing but the pieces.
+    A piece is a view of one block. How the rows are spread over blocks changes nothing but the
+    pieces.
     """
-    ready: list[Block] = []
-    have = 0
-    for block in blocks:
+
+    def __init__(self, segment_rows: int) -> None:
+        self._segment_rows = segment_rows
+        self._ready: list[Block] = []
+        self._have = 0
+
+    def add(self, block: Block) -> Iterator[list[Block]]:
+        """Take on the next rows; yield every run that they complete."""
         taken = 0
-        while have + len(block) - taken >= segment_rows:
-            ready.append(block.slice(taken, segment_rows - have))
-            taken += segment_rows - have
-            yield ready
-            ready, have = [], 0
+        while self._have + len(block) - taken >= self._segment_rows:
+            self._ready.append(block.slice(taken, self._segment_rows - self._have))
+            taken += self._segment_rows - self._have
+            yield self._ready
+            self._ready, self._have = [], 0
         if taken < len(block):
-            ready.append(block.slice(taken))
-            have += len(block) - taken
-    if ready:
-        yield ready
+            self._ready.append(block.slice(taken))
+            self._have += len(block) - taken
+
+    def rest(self) -> Iterator[list[Block]]:
+        """Yield the last run, as long as what is left, if anything is."""
+        if self._ready:
+            yield self._ready
+
+
+def cut(blocks: Iterable[Block], segment_rows: int) -> Iterator[list[Block]]:
+    """Yield the rows of a file as runs of ``segment_rows``; see `Cutter`."""
+    cutter = Cutter(segment_rows)
+    for block in blocks:
+        yield from cutter.add(block)
+    yield from cutter.rest()
 
 
 def plan_batches(segment: Segment, batch_rows: int) -> tuple[Batch, ...]:

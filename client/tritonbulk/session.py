@@ -23,8 +23,8 @@ from tritonbulk.errors import (
     UsageError,
 )
 from tritonbulk.fleet import Healer
-from tritonbulk.options import DEFAULT_REPOSITORY, ScoreOptions
 from tritonbulk.risks import risks
+from tritonbulk.scorer_options import DEFAULT_REPOSITORY, ScorerOptions
 from tritonbulk.transport import (
     Endpoint,
     ServedModel,
@@ -90,7 +90,7 @@ class Servers:
 
 
 @contextlib.asynccontextmanager
-async def serve(options: ScoreOptions, say: Callable[[str], None]) -> AsyncIterator[Servers]:
+async def serve(options: ScorerOptions, say: Callable[[str], None]) -> AsyncIterator[Servers]:
     """Give the servers of a run: the endpoints asked for, else an embedded one for its length."""
     if options.endpoints:
         with _shared_memory_access(options.trust_shared_memory) as access:
@@ -179,7 +179,7 @@ def _shared_memory_access(is_trusted: bool) -> Iterator[SharedMemoryAccess | Non
 
 @contextlib.asynccontextmanager
 async def connect(
-    servers: Servers, options: ScoreOptions, say: Callable[[str], None]
+    servers: Servers, options: ScorerOptions, say: Callable[[str], None]
 ) -> AsyncIterator[tuple[list[Endpoint], ServedModel]]:
     """Give a connection to every server that has the model ready, and the one model they serve.
 
@@ -304,7 +304,7 @@ async def read_statistics(
     return await asyncio.gather(*readings)
 
 
-def read_contract(options: ScoreOptions) -> Contract | None:
+def read_contract(options: ScorerOptions) -> Contract | None:
     """Return the contract of an explicitly given repository, if it has one for the model."""
     if options.repository is None:
         return None

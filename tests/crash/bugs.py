@@ -46,11 +46,8 @@ def _sync_folders_only(handle: int) -> None:
         _fsync(handle)
 
 
-def _tell_the_time(
-    kept: Any, predictions: Any, vectors: Any, metadata: Mapping[str, str], **more: Any
-) -> Any:
-    stated = {**metadata, "time": str(time.time_ns())}
-    return _part_table(kept, predictions, vectors, stated, **more)
+def _tell_the_time(rows: Any, metadata: Mapping[str, str]) -> Any:
+    return _part_table(rows, {**metadata, "time": str(time.time_ns())})
 
 
 def _finish_early(self: commit.OpenJob, wanted: PartStatement, unsealed: bytes) -> object:

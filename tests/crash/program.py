@@ -12,7 +12,7 @@ import asyncio
 import json
 from dataclasses import replace
 
-from tritonbulk.assembly import make_limits, make_pipeline
+from tritonbulk.assembly import make_limits, make_pipeline, naming
 from tritonbulk.contract import Contract, InputTensor, OutputTensor, datatype
 from tritonbulk.dispatch import Limits
 from tritonbulk.driver import drive
@@ -86,7 +86,7 @@ def run(
         return frozenset()
 
     pipeline = make_pipeline(
-        inputs.source,
+        naming(inputs.source),
         segments,
         model,
         plan,

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import ipc
 
-from tritonbulk.assembly import make_limits, make_pipeline
+from tritonbulk.assembly import make_limits, make_pipeline, naming
 from tritonbulk.contract import InputTensor, OutputTensor, datatype
 from tritonbulk.driver import drive
 from tritonbulk.errors import TritonbulkError, UsageError
@@ -41,7 +41,7 @@ def score(path, kind, shape):
     plan = make_plan(options, model, source.schema, None, source.name)
     segments = source.read(10, plan.columns)
     write = part_writer(scratch_job(options.out), plan.keep)
-    pipeline = make_pipeline(source, segments, model, plan, write, confirm)
+    pipeline = make_pipeline(naming(source), segments, model, plan, write, confirm)
     limits = make_limits(options, source.rows, plan.request_bytes)
     return asyncio.run(drive(pipeline, limits, [server], lambda *_: None, lambda: None)).rows_ok
 

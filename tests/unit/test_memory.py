@@ -44,7 +44,7 @@ from tritonbulk.driver import drive
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import make_plan
 from tritonbulk.jobrun import part_writer, scratch_job
-from tritonbulk.assembly import make_limits, make_pipeline
+from tritonbulk.assembly import make_limits, make_pipeline, naming
 from tritonbulk.source import open_source
 from tritonbulk.testing import ScriptedTransport
 from tritonbulk.transport import ServedModel
@@ -66,7 +66,8 @@ rows = segment_rows_auto(source.row_bytes(plan.columns) + prediction_row_bytes(o
 async def confirm(_):
     return frozenset()
 write = part_writer(scratch_job(out), plan.keep)
-pipeline = make_pipeline(source, source.read(rows, plan.columns), model, plan, write, confirm)
+segments = source.read(rows, plan.columns)
+pipeline = make_pipeline(naming(source), segments, model, plan, write, confirm)
 done = asyncio.run(
     drive(
         pipeline, make_limits(options, source.rows, plan.request_bytes), [server],

@@ -13,7 +13,8 @@ from tritonbulk.codec.placement import ALIGNMENT_BYTES, place, refer
 from tritonbulk.contract import InputTensor, OutputTensor, datatype
 from tritonbulk.dispatch import Failure, refusal
 from tritonbulk.errors import OptionError
-from tritonbulk.options import ScoreOptions, is_loopback
+from tritonbulk.options import ScoreOptions
+from tritonbulk.scorer_options import is_loopback
 from tritonbulk.server import runs
 from tritonbulk.transport import choose_carriage
 from tritonbulk.transport.region import FOLDER, Region

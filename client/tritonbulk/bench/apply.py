@@ -23,7 +23,7 @@ from tritonbulk.bench.search import Step
 from tritonbulk.bench.setting import Setting, Variant
 from tritonbulk.bench.statistics import paired_ratio
 from tritonbulk.errors import InputError, OptionError, SinkError
-from tritonbulk.options import DEFAULT_REPOSITORY
+from tritonbulk.scorer_options import DEFAULT_REPOSITORY
 
 ROUNDS = 5
 """Trials of each configuration that must confirm the gain."""

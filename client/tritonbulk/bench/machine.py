@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tritonbulk.bench.trial import Noise
-from tritonbulk.options import is_loopback
+from tritonbulk.scorer_options import is_loopback
 
 _PROC = Path("/proc")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tritonbulk.bench.setting import Setting
 from tritonbulk.errors import OptionError
-from tritonbulk.options import IN_FLIGHT_MAX, INSTANCES_MAX, SEGMENT_ROWS
+from tritonbulk.options import SEGMENT_ROWS
+from tritonbulk.scorer_options import IN_FLIGHT_MAX, INSTANCES_MAX
 
 BATCH_ROWS = (64, 256, 1024, 4096)
 """Rows a request where none are asked for."""

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tritonclient.grpc import service_pb2
 
-from tritonbulk.assembly import make_carriage, make_limits, make_pipeline, names_of
+from tritonbulk.assembly import make_carriage, make_limits, make_pipeline, names_of, naming
 from tritonbulk.bench import configuration, machine
 from tritonbulk.bench.metrics import GpuSampler, has_gpu
 from tritonbulk.bench.options import BenchOptions, batch_rows_within, segment_rows_for
@@ -35,9 +35,10 @@ from tritonbulk.contract import Contract
 from tritonbulk.driver import drive
 from tritonbulk.errors import OptionError, OutageError, ServerGoneError, TritonbulkError
 from tritonbulk.jobrun import part_writer, scratch_job
-from tritonbulk.options import ScoreOptions, is_loopback
+from tritonbulk.options import ScoreOptions
 from tritonbulk.pipeline import Driven
 from tritonbulk.plan import make_plan
+from tritonbulk.scorer_options import is_loopback
 from tritonbulk.server_statistics import server_seconds
 from tritonbulk.session import Servers, confirmation, connect, read_contract, serve
 from tritonbulk.source import Source, open_source
@@ -253,7 +254,7 @@ class Runner:
             with self.gpu.sampling():
                 driven = await drive(
                     make_pipeline(
-                        self.sliced,
+                        naming(self.sliced),
                         watch.read(self.sliced, segment_rows, plan, trial_s),
                         self.model,
                         plan,

@@ -13,8 +13,9 @@ import click
 from tritonbulk.access import Access, is_secret
 from tritonbulk.contract import parse_input_map
 from tritonbulk.errors import OptionError
-from tritonbulk.options import DEFAULT_REPOSITORY, Format, TransportName
+from tritonbulk.options import Format
 from tritonbulk.redaction import Secret
+from tritonbulk.scorer_options import DEFAULT_REPOSITORY, TransportName
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

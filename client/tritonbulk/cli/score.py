@@ -28,20 +28,11 @@ from tritonbulk.cli.common import (
 from tritonbulk.cli.stopping import heard_signals
 from tritonbulk.cli.watching import watching, watching_options
 from tritonbulk.errors import StoppedError
-from tritonbulk.options import (
-    MAX_OUTAGE_S,
-    REQUEST_TIMEOUT_S,
-    SEGMENT_ROWS,
-    STOP_GRACE_S,
-    Nan,
-    OnError,
-    OutFormat,
-    ScoreOptions,
-    Vectors,
-)
+from tritonbulk.options import SEGMENT_ROWS, STOP_GRACE_S, OutFormat, ScoreOptions
 from tritonbulk.polite import parse_yield_to
 from tritonbulk.profile import read_profile
 from tritonbulk.result import ScoreResult
+from tritonbulk.scorer_options import MAX_OUTAGE_S, REQUEST_TIMEOUT_S, Nan, OnError, Vectors
 from tritonbulk.scoring import run_score
 from tritonbulk.shards import parse_shard
 

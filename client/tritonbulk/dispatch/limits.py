@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tritonbulk.contract import InputTensor, OutputTensor, row_bytes
-from tritonbulk.options import REQUEST_TIMEOUT_S, SEGMENT_ROWS
+from tritonbulk.options import SEGMENT_ROWS
 from tritonbulk.polite import YieldTo
+from tritonbulk.scorer_options import REQUEST_TIMEOUT_S
 
 REQUEST_BYTES_MAX = 16 * 2**20
 """Bytes of tensors in one request or answer; Triton's Python backend keeps about 4.5 times the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
@@ -32,10 +32,13 @@ class Ends:
 
     async def read(self) -> Read:
         """Read the next segment."""
+        segments = self._pipeline.segments
+        if isinstance(segments, AsyncIterator):
+            return Read(await anext(segments, None))
 
         def read() -> tuple[Segment, pa.RecordBatch] | None:
             with self._stages.busy("read"):
-                return next(self._pipeline.segments, None)
+                return next(segments, None)
 
         return Read(await asyncio.get_running_loop().run_in_executor(self._reader, read))
 

@@ -13,7 +13,7 @@ from tritonbulk.dispatch.limits import (
     IN_FLIGHT_BYTES_MAX,
     WINDOW_MAX_PER_ENDPOINT,
 )
-from tritonbulk.options import TransportName
+from tritonbulk.scorer_options import TransportName
 
 SHARED_MEMORY_ROW_BYTES_MIN = 1024
 """Bytes a row, in and out, from which ``auto`` takes shared memory. Below, what it saves a row is

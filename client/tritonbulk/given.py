@@ -1,0 +1,65 @@
+"""Given: what callers of the library give, in any form that is meant well, as fields of options."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tritonbulk.contract import parse_input_map
+from tritonbulk.errors import OptionError
+from tritonbulk.polite import parse_yield_to
+from tritonbulk.profile import read_profile
+from tritonbulk.shards import parse_shard
+
+
+def option_fields(given: Mapping[str, Any], known: Sequence[str], caller: str) -> dict[str, Any]:
+    """Return the fields of options that keywords stand for: strings are parsed, one made several.
+
+    Args:
+        given: keywords by name.
+        known: names of the fields that there are.
+        caller: who was called, for the error.
+
+    Raises:
+        OptionError: a keyword is not known, or its value is not understood; no retry.
+    """
+    options = dict(given)
+    if unknown := options.keys() - set(known):
+        raise OptionError(
+            f"{caller} has no option {min(unknown)!r}; it has {', '.join(sorted(known))}"
+        )
+    for name in ("batch_rows", "in_flight_max"):
+        if options.get(name) == "auto":
+            options[name] = None
+    if options.get("keep") is not None:
+        options["keep"] = strings(options["keep"])
+    for name in ("report", "repository", "single_file"):
+        if options.get(name) is not None:
+            options[name] = Path(options[name])
+    if isinstance(options.get("yield_to"), str):
+        options["yield_to"] = parse_yield_to(options["yield_to"])
+    if isinstance(options.get("profile"), (str, Path)):
+        options["profile"] = read_profile(Path(options["profile"]))
+    if isinstance(options.get("shard"), str):
+        options["shard"] = parse_shard(options["shard"], os.environ)
+    if options.get("model_version") is not None:
+        options["model_version"] = str(options["model_version"])
+    if "endpoints" in options:
+        options["endpoints"] = strings(options["endpoints"] or ())
+    options["input_map"] = _input_map(options.get("input_map") or {})
+    return options
+
+
+def strings(given: str | Path | Sequence[Any]) -> tuple[Any, ...]:
+    """Return one thing or several as several: a string is one, not its letters."""
+    return (given,) if isinstance(given, (str, Path)) else tuple(given)
+
+
+def _input_map(
+    given: str | Sequence[str] | Mapping[str, str | Sequence[str]],
+) -> dict[str, tuple[str, ...]]:
+    if isinstance(given, Mapping):
+        return {tensor: strings(columns) for tensor, columns in given.items()}
+    return parse_input_map(strings(given))

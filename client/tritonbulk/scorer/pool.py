@@ -1,0 +1,69 @@
+"""Pool: the scorers at work in this process, shared by all copies of one scorer.
+
+Engines unpickle a scorer again and again in a process that they keep; what it learned (connections,
+the width of the window) is kept with it. A process that was forked begins with none.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pickle
+import threading
+
+import pyarrow as pa
+
+from tritonbulk.scorer.config import ScorerConfig
+from tritonbulk.scorer.work import Work
+
+WORKS_MAX = 4
+"""Scorers kept at work; beyond, the one that was used longest ago ends as soon as it is idle."""
+
+CLOSE_S = 5.0
+"""How long the end of the process waits for them."""
+
+_Key = tuple[bytes, bytes]
+
+
+class Pool:
+    """See the module."""
+
+    def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Forget, in a forked process, its parent's: neither threads nor locks came along."""
+        self._lock = threading.Lock()
+        self._works: dict[_Key, Work] = {}
+
+    def get(self, config: ScorerConfig, schema: pa.Schema) -> Work:
+        """Return the scorer at work for a configuration and a schema; started if there is none."""
+        key = pickle.dumps(config), schema.serialize().to_pybytes()
+        with self._lock:
+            found = self._works.pop(key, None)
+            if found is None or found.has_ended:
+                found = Work(config, schema)
+            self._works[key] = found  # the last one is the one used last
+            spare = self._spare()
+        for work in spare:
+            work.close(0.0)
+        return found
+
+    def close(self) -> None:
+        """End all."""
+        with self._lock:
+            works, self._works = list(self._works.values()), {}
+        for work in works:
+            work.close(CLOSE_S)
+
+    def _spare(self) -> list[Work]:
+        spare = []
+        for key, work in list(self._works.items())[:-1]:
+            if work.has_ended or (len(self._works) > WORKS_MAX and work.is_idle):
+                spare.append(self._works.pop(key))
+        return spare
+
+
+POOL = Pool()
+atexit.register(POOL.close)
+os.register_at_fork(after_in_child=POOL.begin_anew)
