@@ -63,6 +63,15 @@ test-deploy: venv ## containers, manifests, alerts and dashboard judged by the t
 	@requirements/deploy.sh
 	TRITONBULK_DEPLOY_TOOLS=$(CURDIR)/.venv-deploy/bin .venv/bin/pytest -m 'ci or not ci' tests/deploy
 
+.PHONY: sinks-venv test-sinks
+
+sinks-venv:
+	@requirements/sinks.sh
+	@requirements/system.sh
+
+test-sinks: sinks-venv ## publish to PostgreSQL, DuckDB, Delta Lake, Iceberg and Lance, killed and at once (1 GB)
+	.venv-sinks/bin/python -m pytest -m 'ci or not ci' tests/sinks
+
 test-faults-full: venv ## poison, outages and wrong answers in full numbers (about 1 hour)
 	TRITONBULK_TEST_FULL=1 .venv/bin/pytest -m 'ci or not ci' tests/faults tests/property/test_dispatch.py \
 	  tests/property/test_window.py tests/unit/test_policy.py --timeout 7200
@@ -81,4 +90,4 @@ bench-peers-quick: bench-venv ## the same, a subset in under 5 minutes
 	@.venv/bin/python -m benchmarks.peers --quick
 
 clean: ## remove what was made here, the embedded server's cached environment left alone
-	rm -rf .venv .venv-export .venv-deploy data scored bench.html bench.json bench.trials.jsonl bench-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-export .venv-deploy .venv-sinks data scored bench.html bench.json bench.trials.jsonl bench-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis

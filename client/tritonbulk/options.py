@@ -60,6 +60,8 @@ class ScoreOptions(ScorerOptions):
             has read.
         single_file: local file to write all rows to once the job is finished; its extension
             (.csv, .jsonl, .parquet) tells the format; None writes none.
+        to: sink to publish to once the job is finished, see ``docs/sinks.md``; None: none.
+        table: its table, for sinks that have many.
         report: local file for the run's report (HTML), which replaces what stands there; None
             leaves it beside the job alone.
         csv_guard: whether a single .csv file's column names and errors are guarded against being
@@ -82,6 +84,8 @@ class ScoreOptions(ScorerOptions):
     single_writer: bool = False
     stop_grace_s: float = STOP_GRACE_S
     single_file: Path | None = None
+    to: str | None = None
+    table: str | None = None
     report: Path | None = None
     csv_guard: bool = True
     shard: Shard | None = None
@@ -110,6 +114,7 @@ class ScoreOptions(ScorerOptions):
         )
         self._check_output()
         self._check_shard()
+        self._check_sink()
         self._check_places()
 
     def _check_output(self) -> None:
@@ -137,6 +142,14 @@ class ScoreOptions(ScorerOptions):
                 f"--single-file is written once all shards are done: tritonbulk commit {self.out} "
                 f"--single-file {self.single_file}"
             )
+        if self.shard is not None and self.to is not None:
+            raise OptionError(
+                "--to publishes once all shards are done: tritonbulk commit, then tritonbulk publish"
+            )
+
+    def _check_sink(self) -> None:
+        if self.table is not None and self.to is None:
+            raise OptionError("--table is the sink's; give --to as well")
 
     @property
     def written(self) -> tuple[Path | str, ...]:

@@ -108,7 +108,7 @@ def _settings(options: ScoreOptions, result: ScoreResult | None) -> dict[str, st
         value = getattr(options, each.name)
         if each.name in _SHOWN_ELSEWHERE or value in (each.default, None, (), {}):
             continue
-        text = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        text = redact(", ".join(map(str, value)) if isinstance(value, tuple) else str(value))
         found[each.name.replace("_", " ")] = text[:_SETTING_LETTERS]
     if result is not None:
         found |= {

@@ -33,6 +33,9 @@ from tritonbulk.result import ScoreResult, counts_of_manifest, standing_result, 
 from tritonbulk.running import Observer, Run
 from tritonbulk.scorer_options import DEFAULT_REPOSITORY
 from tritonbulk.session import Servers, connect, read_contract, serve
+from tritonbulk.sinks.base import Sink
+from tritonbulk.sinks.opening import open_sink
+from tritonbulk.sinks.publish import publish
 from tritonbulk.source import Source, open_source
 
 
@@ -57,6 +60,7 @@ async def run_score(
     """
     observer = observer or Observer()
     store = open_store(options.out, is_single_writer=options.single_writer)
+    sink = None if options.to is None else open_sink(options.to, options.table)
     reporter = Reporter(options)
     job = _Job(options, store, _recorded(observer, reporter), stop, ready)
     try:
@@ -70,6 +74,8 @@ async def run_score(
             observer.say(problem)
         if options.single_file is not None:
             await job.project()
+        if sink is not None:
+            await job.publish(sink)
     finally:
         job.leaving.set()
     return result
@@ -144,6 +150,13 @@ class _Job:
             sleep=self.sleep,
         )
         self.observer.say(f"all rows are in {path} as well")
+
+    async def publish(self, sink: Sink) -> None:
+        """Add all rows to a sink that may hold some of them."""
+        done = await asyncio.to_thread(
+            publish, self.store, sink, say=self.observer.say, sleep=self.sleep
+        )
+        self.observer.say(f"{done.rows:,} rows published to {done.to}")
 
     def _is_stopping(self) -> bool:
         return self.stop is not None and self.stop.is_set()

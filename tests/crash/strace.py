@@ -19,6 +19,7 @@ from tests.crash.forks import Fork
 CALLS = (
     *("openat", "write", "fsync", "link", "linkat", "unlink", "unlinkat", "rename", "renameat2"),
     *("mkdir", "rmdir", "close", "getdents64", "connect", "sendmsg", "sendto", "recvmsg"),
+    *("pwrite64", "fdatasync", "ftruncate"),
 )
 """What a run does to files and to the network."""
 

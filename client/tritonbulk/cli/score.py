@@ -93,6 +93,12 @@ from tritonbulk.shards import parse_shard
     help="When finished, write all rows to one local .csv, .jsonl or .parquet file as well.",
 )
 @click.option(
+    "--to",
+    metavar="SINK",
+    help="When finished, publish all rows as well; see tritonbulk publish.",
+)
+@click.option("--table", metavar="NAME", help="Of the sink.")
+@click.option(
     "--csv-guard/--no-csv-guard",
     default=True,
     show_default=True,
@@ -238,6 +244,8 @@ def command(**given: Any) -> int:
         stop_grace_s=given["stop_grace"],
         memory_bytes=given["memory"],
         single_file=given["single_file"],
+        to=given["to"],
+        table=given["table"],
         report=given["report"],
         priority=given["priority"],
         yield_to=None if given["yield_to"] is None else parse_yield_to(given["yield_to"]),

@@ -73,7 +73,7 @@ class ObjectStore:
                 client_options={
                     "timeout": _span(timeout_s),
                     "connect_timeout": _span(CONNECT_TIMEOUT_S),
-                    "allow_http": _is_endpoint_plain(),
+                    "allow_http": is_endpoint_plain(),
                     **more,
                 },
                 retry_config={"max_retries": RETRIES, "retry_timeout": _span(timeout_s)},
@@ -235,7 +235,7 @@ def _no_conditions(name: str) -> OptionError:
     )
 
 
-def _is_endpoint_plain() -> bool:
+def is_endpoint_plain() -> bool:
     """Return whether the environment names an endpoint without TLS, which then is meant."""
     names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
     return any(os.environ.get(name, "").startswith("http://") for name in names)

@@ -1,0 +1,55 @@
+"""``score --to``: published after the manifest, by the same command and by `publish`."""
+
+import duckdb
+import pytest
+
+import tritonbulk
+from tests.crash import jobs
+from tests.sinks.jobs import score as finish
+from tritonbulk.cli.main import command
+from tritonbulk.errors import OptionError
+
+
+@pytest.mark.live
+def test_a_run_publishes_and_a_second_one_adds_nothing(triton, tmp_path):
+    rows = jobs.write_rows(tmp_path / "rows.parquet")
+    for _ in range(2):
+        tritonbulk.score(
+            rows,
+            model="wide",
+            out=tmp_path / "out",
+            endpoints=[triton.grpc],
+            input_map="x=a,b,c,d",
+            segment_rows=jobs.SEGMENT_ROWS,
+            to=f"duckdb:{tmp_path}/rows.duckdb",
+            table="y",
+        )
+    with duckdb.connect(str(tmp_path / "rows.duckdb")) as connection:
+        assert connection.execute("SELECT count(*), count(DISTINCT id) FROM y").fetchall() == [
+            (jobs.ROWS, jobs.ROWS)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--to", "mysql://host/db"), "mysql… is no sink"),
+        (("--to", "duckdb:file"), "needs --table"),
+        (("--to", "duckdb:file", "--table", "t", "--in-place"), "--in-place is for"),
+        (("--to", "delta:folder", "--table", "t"), "has no meaning with delta"),
+    ],
+)
+def test_what_is_no_sink_is_refused(words, said, tmp_path):
+    with pytest.raises(OptionError, match=said):
+        command.main(["publish", str(tmp_path), *words], standalone_mode=False)
+
+
+def test_the_command_tells_what_it_did(tmp_path, capsys):
+    out = finish(tmp_path, limit_rows=250)
+    words = ["publish", str(out), "--to", f"duckdb:{tmp_path}/d.duckdb", "--table", "t"]
+    assert command.main([*words, "--json"], standalone_mode=False) == 0
+    told, as_json = capsys.readouterr().out.splitlines()
+    assert told.startswith("250 rows of 3 parts published to ")
+    assert '"rows": 250, "parts": 3, "rows_before": 0' in as_json
+    command.main(words, standalone_mode=False)
+    assert "0 rows of 0 parts published" in capsys.readouterr().out
