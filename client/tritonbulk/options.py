@@ -144,7 +144,7 @@ class ScoreOptions(ScorerOptions):
             )
         if self.shard is not None and self.to is not None:
             raise OptionError(
-                "--to publishes once all shards are done: tritonbulk commit, then tritonbulk publish"
+                "--to comes once all shards are done: tritonbulk commit, then tritonbulk publish"
             )
 
     def _check_sink(self) -> None:
