@@ -48,7 +48,8 @@ class Arrived:
 class Server:
     """One simulated server; see the module.
 
-    A batch takes ``a_s + b_s · rows`` seconds times ``slow``.
+    A batch takes ``a_s + b_s · rows`` seconds times ``slow``. Between two batches its batcher takes up to
+    ``pick_s``, in which what waits goes on filling the queue.
     """
 
     world: World
@@ -59,6 +60,7 @@ class Server:
     slow: float = 1.0
     batch_max: int = 64
     queue_max: float = math.inf
+    pick_s: float = 0.0
     down_s: float = 1.0
     hang_s: float = 30.0
     is_up: bool = True
@@ -70,6 +72,7 @@ class Server:
     queue: list[Arrived] = field(default_factory=list)
     running: list[Arrived] = field(default_factory=list)
     life: int = 0
+    is_picking: bool = False
 
     def take(self, request):
         if not self.is_up:
@@ -102,7 +105,7 @@ class Server:
         self.come_back()
 
     def _execute(self):
-        if self.running or not self.queue:
+        if self.running or self.is_picking or not self.queue:
             return
         rows = 0
         while self.queue and (not rows or rows + self.queue[0].count <= self.batch_max):
@@ -136,6 +139,14 @@ class Server:
                 continue
             own = [self.poison.get(row) for row in request.rows]
             request.done(next((ALONE[kind] for kind in own if kind in ALONE), None))
+        if self.pick_s:
+            self.is_picking = True
+            self.world.after(self.world.random.uniform(0, self.pick_s), self._pick)
+        else:
+            self._execute()
+
+    def _pick(self):
+        self.is_picking = False
         self._execute()
 
 

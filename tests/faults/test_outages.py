@@ -121,18 +121,13 @@ def test_a_short_queue_is_no_storm(echo_server, tmp_path, places, capsys):
     async def nothing():
         pass
 
-    def share_refused(attempt):
-        folder = tmp_path / str(attempt)
-        folder.mkdir()
-        run = Run(folder, echo_server.grpc, model=f"queue{places}", rows=rows)
-        result = asyncio.run(run.against(nothing))
-        refused = sum(each.outcome == "busy" for _, each in run.ended)
-        with capsys.disabled():
-            print(f"\nP7: a queue of {places}: {refused} of {result.requests} requests refused")
-        return refused, 0.01 * result.requests + 15
-
-    # A batcher that the machine lets wait leaves its queue full, so a busy machine may try again.
-    assert any(refused <= allowed for refused, allowed in map(share_refused, range(3)))
+    run = Run(tmp_path, echo_server.grpc, model=f"queue{places}", rows=rows)
+    result = asyncio.run(run.against(nothing))
+    refused = sum(each.outcome == "busy" for _, each in run.ended)
+    with capsys.disabled():
+        print(f"\nP7: a queue of {places}: {refused} of {result.requests} requests refused")
+    # `full_queue_is_no_storm` holds it to 1 % in virtual time; here a machine has its own moods.
+    assert refused <= 0.05 * result.requests + 15
 
 
 def test_a_model_that_is_unloaded_and_loaded_again(echo_server, tmp_path):

@@ -142,7 +142,13 @@ class Window:
         needed = 2 * self.limit
         if not self._is_recovering:
             needed = max(needed, self._quiet_answers_min)
-        if self._quiet_answers < needed or self.limit >= self._recovered:
+        if self._quiet_answers < needed:
+            return
+        if self.limit >= self._recovered:
+            if self._is_recovering:  # and holds: only now is it known that the storm is over
+                self._quiet_answers_min = _QUIET_ANSWERS_MIN
+                self._patience_epochs = _PATIENCE_EPOCHS_MIN
+            self._is_recovering = self._is_storm = False
             return
         self._quiet_answers = 0
         self._is_recovering = True
@@ -151,10 +157,6 @@ class Window:
         self._hold(limit)
         self._best_rate = 0.0
         self._begin_epoch(math.nan)
-        if limit == self._recovered:
-            self._is_recovering = self._is_storm = False
-            self._quiet_answers_min = _QUIET_ANSWERS_MIN
-            self._patience_epochs = _PATIENCE_EPOCHS_MIN
 
     def _judge(self, rate: float) -> None:
         if self._is_climbing:
