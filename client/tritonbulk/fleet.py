@@ -57,6 +57,11 @@ class Fleet:
         """The connections, by index."""
         return self._endpoints
 
+    @property
+    def heals(self) -> bool:
+        """See `Care.heals`."""
+        return self._heal is not None
+
     async def heal(self, index: int, *, is_sick: bool) -> None:
         """See `Care.heal`."""
         if self._heal is not None:

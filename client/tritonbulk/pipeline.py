@@ -82,6 +82,11 @@ class Left:
 class Care(Protocol):
     """What can be found out and done about the endpoints of a run, by index."""
 
+    @property
+    def heals(self) -> bool:
+        """Whether `heal` mends an endpoint whose model's process died."""
+        ...
+
     async def heal(self, index: int, *, is_sick: bool) -> None:
         """Do what can be done about an endpoint that failed, before it is asked again.
 
@@ -110,6 +115,8 @@ class Care(Protocol):
 
 class NoCare:
     """A `Care` for endpoints that stay what they are."""
+
+    heals = False
 
     async def heal(self, index: int, *, is_sick: bool) -> None:
         """See `Care.heal`."""

@@ -30,6 +30,7 @@ from tritonbulk.transport import (
     ServedModel,
     SharedMemoryAccess,
     Target,
+    mixture,
     resolve,
 )
 
@@ -209,12 +210,14 @@ async def connect(
             for risk in risks(servers.access, [e.address for e in endpoints], known):
                 say(risk)
         described = [await e.describe(options.model, options.model_version) for e in endpoints]
-        for endpoint, model in zip(endpoints, described, strict=True):
-            if model != described[0]:
-                raise ModelError(
-                    f"{endpoint.address} and {endpoints[0].address} serve different versions or "
-                    f"forms of model {options.model!r}; give one with --model-version"
-                )
+        served = {each.address: model for each, model in zip(endpoints, described, strict=True)}
+        if mixed := mixture(served):
+            one = len({model.version for model in described}) == 1
+            advice = "leave out those you do not mean" if one else "give one with --model-version"
+            raise ModelError(
+                f"the endpoints serve different versions or forms of model {options.model!r}: "
+                f"{mixed}; {advice}"
+            )
         yield endpoints, described[0]
 
 

@@ -48,8 +48,8 @@ class Arrived:
 class Server:
     """One simulated server; see the module.
 
-    A batch takes ``a_s + b_s · rows`` seconds times ``slow``. Between two batches its batcher takes up to
-    ``pick_s``, in which what waits goes on filling the queue.
+    A batch takes ``a_s + b_s · rows`` seconds times ``slow``. Between two batches its batcher takes
+    up to ``pick_s``, in which what waits goes on filling the queue.
     """
 
     world: World

@@ -2,17 +2,20 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 
 from tritonbulk import fleet as fleet_module
+from tritonbulk.contract import Contract, InputTensor, datatype
 from tritonbulk.driver.announce import Announcer
 from tritonbulk.errors import OptionError
 from tritonbulk.events import EndpointChanged
 from tritonbulk.fleet import Fleet
 from tritonbulk.options import ScoreOptions
 from tritonbulk.pipeline import Joined, Left
-from tritonbulk.transport import Target, is_name, resolve
+from tritonbulk.transport import ServedModel, Target, is_name, mixture, resolve
+from tritonbulk.transport.sameness import difference
 
 
 def test_a_name_stands_for_each_of_its_addresses():
@@ -119,6 +122,35 @@ def test_people_are_told_what_lasts_and_no_more():
     assert said[2].startswith("no row was scored for 60 s")
     assert said[3] == "a:1 is back after 66.0 s"
     assert len(said) == 4
+
+
+def test_nobody_is_told_to_mend_a_server_that_mends_itself():
+    said = []
+    told = Announcer(said.append, 900.0, heals=True)
+    told.changed(EndpointChanged("a:1", "resting", "INTERNAL: Stub is not healthy"), 0.0)
+    told.tick(0.0, "", 2.0)
+    assert said == ["a:1 gets no requests for now (INTERNAL: Stub is not healthy)"]
+
+
+def test_a_mixed_fleet_is_told_who_serves_what():
+    x = InputTensor("x", datatype("FP32"), (3,))
+    wide = replace(x, datatype=datatype("FP64"))
+    one = ServedModel("m", "1", 64, (x,), (), None, "sha256:11")
+    two = replace(one, version="2", inputs=(wide,))
+    assert mixture({"a:1": one, "b:1": replace(one, instances=4)}) == ""
+    assert mixture({"a:1": one, "b:1": two, "c:1": one}) == (
+        "version 1, input 'x' FP32[3] at a:1, c:1; version 2, input 'x' FP64[3] at b:1"
+    )
+    added = replace(one, inputs=(x, replace(x, name="mask")))
+    assert mixture({"a:1": one, "b:1": added}) == (
+        "input 'mask' none at a:1; input 'mask' FP32[3] at b:1"
+    )
+    changed = replace(one, config_digest="sha256:22")
+    assert difference(changed, one) == "configuration 22, not configuration 11"
+    contract = Contract("m", "sha256:0", (x,), ())
+    assert mixture({"a:1": one, "b:1": replace(one, contract=contract)}).startswith(
+        "contract none at a:1; contract "
+    )
 
 
 def test_no_sentence_quotes_what_the_model_said_of_rows():

@@ -25,11 +25,12 @@ SERVICE = "/inference.GRPCInferenceService/"
 class SmallServer(grpc.GenericRpcHandler):
     """What the protocol asks for and nothing else: readiness, the model's metadata, inference.
 
-    It knows one model, ``double``. ``secret`` is the authorization that it wants, ``words`` are
-    what it says of rows that it does not like.
+    It knows one model, ``double``, of these ``versions``. ``secret`` is the authorization that it
+    wants, ``words`` are what it says of rows that it does not like.
     """
 
-    def __init__(self, secret=None, words=None):
+    def __init__(self, secret=None, words=None, versions=()):
+        self._versions = versions
         self._secret = secret
         self._words = words
         self.asked = []
@@ -60,7 +61,9 @@ class SmallServer(grpc.GenericRpcHandler):
     async def _ModelMetadata(self, data, context):  # noqa: N802
         if service_pb2.ModelMetadataRequest.FromString(data).name != "double":
             await context.abort(grpc.StatusCode.NOT_FOUND, "Model not found")
-        metadata = service_pb2.ModelMetadataResponse(name="double", platform="small")
+        metadata = service_pb2.ModelMetadataResponse(
+            name="double", platform="small", versions=self._versions
+        )
         metadata.inputs.add(name="x", datatype="FP32", shape=[-1, 1])
         metadata.outputs.add(name="y", datatype="FP32", shape=[-1, 1])
         return metadata.SerializeToString()
@@ -72,23 +75,27 @@ class SmallServer(grpc.GenericRpcHandler):
         return encode_answer("", {"y": x * 2})
 
 
-def run(handler, folder, said=None, **more):
-    """Score with a server that lives as long."""
+def run(handler, folder, said=None, others=(), **more):
+    """Score with a server, or several, that live as long."""
     path = folder / "rows.parquet"
     if not path.exists():
         pq.write_table(pa.table({"x": np.arange(ROWS, dtype=np.float32)}), path)
 
     async def go():
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers((handler,))
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
+        servers, addresses = [], []
+        for each in (handler, *others):
+            server = grpc.aio.server()
+            server.add_generic_rpc_handlers((each,))
+            addresses.append(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+            await server.start()
+            servers.append(server)
         given = {"model": "double", "out": folder / "out", "batch_rows": 16, **more}
-        options = ScoreOptions(inputs=(str(path),), endpoints=(f"127.0.0.1:{port}",), **given)
+        options = ScoreOptions(inputs=(str(path),), endpoints=tuple(addresses), **given)
         try:
             return await run_score(options, Observer(said.append if said is not None else print))
         finally:
-            await server.stop(None)
+            for server in servers:
+                await server.stop(None)
 
     return asyncio.run(go())
 
@@ -110,6 +117,13 @@ def test_rows_are_scored_by_a_server_that_knows_no_more_than_it_must(transport, 
 def test_its_model_is_asked_for_by_name_and_version(tmp_path):
     with pytest.raises(ModelError, match="does not serve model 'other'"):
         run(SmallServer(), tmp_path, model="other", max_outage_s=20)
+
+
+def test_a_fleet_of_two_versions_is_refused_with_who_serves_which(tmp_path):
+    new, old = SmallServer(versions=("1", "2")), SmallServer(versions=("1",))
+    words = r"version 2 at 127.*:\d+, 127.*:\d+; version 1 at 127.*; give one with --model-version"
+    with pytest.raises(ModelError, match=words):
+        run(new, tmp_path, others=(old, new))
 
 
 def test_what_it_does_not_tell_is_said(tmp_path):

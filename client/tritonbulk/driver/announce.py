@@ -17,6 +17,10 @@ TELL_EVERY_S = 30.0
 """An outage of everything is mentioned so often."""
 
 _SICK = "is not healthy"
+_ADVICE = (
+    ": the process that runs the model died there, although the server says that it is ready; "
+    "load the model again (RepositoryModelLoad) or restart the server"
+)
 
 
 @dataclass(slots=True)
@@ -32,11 +36,15 @@ class Announcer:
     Args:
         say: told each sentence.
         max_outage_s: how long the run goes on without a row scored.
+        heals: who is sick is mended without anybody's help.
     """
 
-    def __init__(self, say: Callable[[str], None], max_outage_s: float) -> None:
+    def __init__(
+        self, say: Callable[[str], None], max_outage_s: float, *, heals: bool = False
+    ) -> None:
         self._say = say
         self._max_outage_s = max_outage_s
+        self._heals = heals
         self._out: dict[str, _Out] = {}
         self._silent_told_s = 0.0
 
@@ -68,9 +76,9 @@ class Announcer:
         for endpoint, out in self._out.items():
             if not out.is_told and now_s - out.since_s >= TELL_AFTER_S:
                 out.is_told = True
-                self._say(
-                    f"{endpoint} gets no requests for now ({out.reason}){_advice(out.reason)}"
-                )
+                needs_help = _SICK in out.reason and not self._heals
+                advice = _ADVICE if needs_help else ""
+                self._say(f"{endpoint} gets no requests for now ({out.reason}){advice}")
         if silence_s < TELL_EVERY_S:
             self._silent_told_s = 0.0
         elif silence_s - self._silent_told_s >= TELL_EVERY_S:
@@ -78,12 +86,3 @@ class Announcer:
             left_s = self._max_outage_s - silence_s
             until = f"giving up in {left_s:.0f} s" if left_s < float("inf") else "waiting for ever"
             self._say(f"no row was scored for {silence_s:.0f} s ({reason}); {until}")
-
-
-def _advice(reason: str) -> str:
-    if _SICK not in reason:
-        return ""
-    return (
-        ": the process that runs the model died there, although the server says that it is ready; "
-        "load the model again (RepositoryModelLoad) or restart the server"
-    )

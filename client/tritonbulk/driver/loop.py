@@ -122,7 +122,7 @@ class _Driver:
         self._transports = list(transports)
         self._care = care
         self._say = say
-        self._announcer = Announcer(say, limits.max_outage_s)
+        self._announcer = Announcer(say, limits.max_outage_s, heals=care.heals)
         self._control: EncodableRows | None = None
         self._tasks = tasks
         self._observe = observe

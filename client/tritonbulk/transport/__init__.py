@@ -2,7 +2,7 @@
 
 ``endpoint`` is the channel, and the transport of unary calls; ``stream`` and ``shared_memory`` are
 faster ones that fall back to it; ``choice`` says which, ``opening`` opens it;
-``naming`` tells the servers that a name stands for.
+``naming`` tells the servers that a name stands for, ``sameness`` whether they serve one model.
 """
 
 from tritonbulk.transport.base import AttemptFailedError, Transport
@@ -11,6 +11,7 @@ from tritonbulk.transport.endpoint import Endpoint
 from tritonbulk.transport.naming import Target, is_name, resolve
 from tritonbulk.transport.opening import open_transport, open_transports
 from tritonbulk.transport.region import SharedMemoryAccess
+from tritonbulk.transport.sameness import mixture
 from tritonbulk.transport.served_model import ServedModel
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Transport",
     "choose_carriage",
     "is_name",
+    "mixture",
     "open_transport",
     "open_transports",
     "resolve",

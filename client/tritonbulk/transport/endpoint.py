@@ -24,6 +24,7 @@ from tritonbulk.errors import ModelError, OutageError
 from tritonbulk.text import said
 from tritonbulk.transport.base import AttemptFailedError
 from tritonbulk.transport.naming import Target
+from tritonbulk.transport.sameness import difference
 from tritonbulk.transport.served_model import ServedModel, config_digest, describe
 from tritonbulk.transport.tls import channel_credentials, check_tls, may_be_tls
 
@@ -198,7 +199,8 @@ class Endpoint:
         if found != model:
             raise ModelError(
                 f"{self.address} serves another model {model.name!r} than the run began with, "
-                "under the same version; give it a version of its own, then run again"
+                f"under the same version ({difference(found, model)}); give it a version of its "
+                "own, then run again"
             )
 
     async def describe(self, model: str, version: str | None) -> ServedModel:
