@@ -13,7 +13,8 @@
     │   └── AuthError         the server refuses our credentials or our TLS
     ├── DataError             a value that was found while scoring cannot be fed      exit 2
     ├── SourceError           reading input failed after the job had begun            exit 3
-    │   └── ChangedError      an input is not what it was when the job began
+    │   ├── ChangedError      an input is not what it was when the job began
+    │   └── StaleError        an input is older than allowed
     ├── SinkError             writing output failed: disk full, permission            exit 3
     ├── DamagedError          a part or manifest is not what was written              exit 3
     │   └── MissingError      a part of an unfinished job is, or has gone
@@ -128,6 +129,10 @@ class ChangedError(SourceError):
     """An input is not what it was when the job began; a retry is refused until it is restored."""
 
     retry_helps = False
+
+
+class StaleError(SourceError):
+    """An input is older than ``max_age_s``; nothing was sent. A retry helps once it is renewed."""
 
 
 class SinkError(TritonbulkError):

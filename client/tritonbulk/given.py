@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tritonbulk.contract import parse_input_map
 from tritonbulk.errors import OptionError
+from tritonbulk.lineage import parse_interval
 from tritonbulk.polite import parse_yield_to
 from tritonbulk.profile import read_profile
 from tritonbulk.shards import parse_shard
+
+_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "data_interval": parse_interval,
+    "shard": lambda text: parse_shard(text, os.environ),
+    "yield_to": parse_yield_to,
+}
+"""Fields that may be given as the text which the command line takes."""
 
 
 def option_fields(given: Mapping[str, Any], known: Sequence[str], caller: str) -> dict[str, Any]:
@@ -38,12 +46,11 @@ def option_fields(given: Mapping[str, Any], known: Sequence[str], caller: str) -
     for name in ("report", "repository", "single_file"):
         if options.get(name) is not None:
             options[name] = Path(options[name])
-    if isinstance(options.get("yield_to"), str):
-        options["yield_to"] = parse_yield_to(options["yield_to"])
+    for name, parse in _PARSERS.items():
+        if isinstance(options.get(name), str):
+            options[name] = parse(options[name])
     if isinstance(options.get("profile"), (str, Path)):
         options["profile"] = read_profile(Path(options["profile"]))
-    if isinstance(options.get("shard"), str):
-        options["shard"] = parse_shard(options["shard"], os.environ)
     if options.get("model_version") is not None:
         options["model_version"] = str(options["model_version"])
     if "endpoints" in options:

@@ -29,6 +29,7 @@ from tritonbulk.job.spec import Follows, InputIdentity, JobFile, JobSpec, ModelI
 from tritonbulk.job.statement import PART_KEY, PartStatement
 from tritonbulk.job.stores.base import Store
 from tritonbulk.job.stores.local import LocalStore
+from tritonbulk.lineage import check_fresh
 from tritonbulk.modelfiles import ModelFiles
 from tritonbulk.options import OutFormat, ScoreOptions
 from tritonbulk.part import encode_part, output_schema, part_table, scored_rows
@@ -59,6 +60,7 @@ _VALUE_OPTIONS = (
     "limit_rows",
     "cpu",
     "status_columns",
+    "data_interval",
 )
 
 
@@ -168,8 +170,20 @@ def make_spec(
         encoding=_ENCODINGS[options.out_format],
         vectors=options.vectors,
         nan=options.nan,
+        data_interval=options.data_interval.to_plain() if options.data_interval else None,
         follows=inputs.follows,
     )
+
+
+def check_age(inputs: JobInputs, max_age_s: float) -> None:
+    """Check that no input has last changed longer ago than so many seconds.
+
+    Raises:
+        StaleError: names those that have; a retry helps once they are renewed.
+    """
+    names = [file.name for file in inputs.source.files]
+    changed_ns = [each.mtime_ns for each in inputs.stamps]
+    check_fresh(names, changed_ns, int(datetime.now(UTC).timestamp() * 1e9), max_age_s)
 
 
 def missing_segments(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from tritonbulk.errors import OptionError
+from tritonbulk.lineage import DataInterval
 from tritonbulk.places import check_report, check_single_file
 from tritonbulk.redaction import hide_in_uri
 from tritonbulk.scorer_options import (
@@ -67,6 +68,10 @@ class ScoreOptions(ScorerOptions):
         csv_guard: whether a single .csv file's column names and errors are guarded against being
             taken for formulas.
         shard: which share of the segments to score; None scores all, and finishes the job.
+        load_model: have the servers at ``endpoints`` load the model first.
+        unload_model: have them unload it at the end, whatever ends the run.
+        data_interval: the period that the rows are about; None says nothing.
+        max_age_s: how long ago any input may have changed when the job begins; None: any time.
     """
 
     inputs: tuple[str, ...]
@@ -89,6 +94,10 @@ class ScoreOptions(ScorerOptions):
     report: Path | None = None
     csv_guard: bool = True
     shard: Shard | None = None
+    load_model: bool = False
+    unload_model: bool = False
+    data_interval: DataInterval | None = None
+    max_age_s: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse values without a meaning.
@@ -112,10 +121,18 @@ class ScoreOptions(ScorerOptions):
             ("--format", self.input_format or "parquet", get_args(Format)),
             ("--out-format", self.out_format, get_args(OutFormat)),
         )
+        self._check_model_control()
         self._check_output()
         self._check_shard()
         self._check_sink()
         self._check_places()
+
+    def _check_model_control(self) -> None:
+        if (self.load_model or self.unload_model) and not self.endpoints:
+            raise OptionError(
+                "--load-model and --unload-model are for servers at --endpoint; the embedded one "
+                "loads its model and ends by itself"
+            )
 
     def _check_output(self) -> None:
         if self.only_new and (self.fresh or self.limit_rows is not None):

@@ -18,10 +18,12 @@ from tritonbulk.job.stores.opening import open_store
 from tritonbulk.jobrun import (
     JobInputs,
     asked_of,
+    check_age,
     finished_job,
     job_inputs,
     make_spec,
 )
+from tritonbulk.model_control import ModelControl
 from tritonbulk.modelfiles import check_loaded, hash_model
 from tritonbulk.options import ScoreOptions
 from tritonbulk.plan import Plan, make_plan
@@ -187,12 +189,16 @@ class _Job:
         given = contextlib.nullcontext(self.ready) if self.ready else serve(options, self._say)
         async with given as servers:
             watch.resume()
-            async with connect(servers, options, self._say) as (endpoints, model):
+            control = ModelControl(options.load_model, options.unload_model)
+            async with connect(servers, options, self._say, control) as (endpoints, model):
                 if files is not None:
                     await asyncio.to_thread(check_loaded, repository, options.model, files)
                 plan = make_plan(options, model, source.schema, contract, source.name)
                 segment_rows = _segment_rows(options, standing, inputs, plan)
                 spec = make_spec(options, inputs, model, plan, segment_rows, files)
+                if options.max_age_s is not None and not self._was_begun(standing):
+                    # One that was begun has begun on inputs that were fresh, and are the same.
+                    check_age(inputs, options.max_age_s)
                 job = await asyncio.to_thread(
                     open_job,
                     self.store,
@@ -219,8 +225,11 @@ class _Job:
                 result = await run.carry_out(segment_rows)
             watch.pause()
         # Of what a shard leaves unfinished others have their share.
-        was_begun = bool(standing.jobs) and standing.jobs[-1].manifest is None
-        return result, was_begun and options.shard is None
+        return result, self._was_begun(standing) and options.shard is None
+
+    @staticmethod
+    def _was_begun(standing: Standing) -> bool:
+        return bool(standing.jobs) and standing.jobs[-1].manifest is None
 
     def _say(self, text: str) -> None:
         self.observer.say(text)

@@ -23,6 +23,7 @@ from tritonbulk.errors import (
     UsageError,
 )
 from tritonbulk.fleet import Healer
+from tritonbulk.model_control import LEFT_ALONE, ModelControl, controlled
 from tritonbulk.risks import risks
 from tritonbulk.scorer_options import DEFAULT_REPOSITORY, ScorerOptions
 from tritonbulk.transport import (
@@ -180,11 +181,15 @@ def _shared_memory_access(is_trusted: bool) -> Iterator[SharedMemoryAccess | Non
 
 @contextlib.asynccontextmanager
 async def connect(
-    servers: Servers, options: ScorerOptions, say: Callable[[str], None]
+    servers: Servers,
+    options: ScorerOptions,
+    say: Callable[[str], None],
+    control: ModelControl = LEFT_ALONE,
 ) -> AsyncIterator[tuple[list[Endpoint], ServedModel]]:
     """Give a connection to every server that has the model ready, and the one model they serve.
 
     Servers that are not ready `READY_GRACE_S` after the first one are left out; ``say`` is told.
+    ``control`` says whether they load it within, and unload it after.
 
     Raises:
         ModelError: a server does not know the model, or two serve different ones; no retry.
@@ -195,6 +200,9 @@ async def connect(
             await stack.enter_async_context(servers.connect(target))
             for target in await _targets(servers.addresses, options.outage_s, say)
         ]
+        await stack.enter_async_context(
+            controlled(control, endpoints, options.model, options.outage_s, say)
+        )
         waits = [
             each.wait_ready(options.model, options.model_version, options.outage_s, say)
             for each in endpoints

@@ -17,6 +17,7 @@ import click
 from tritonbulk.bottleneck import describe
 from tritonbulk.cli.common import (
     access_options,
+    duration_s,
     instances_option,
     model_options,
     number_or_auto,
@@ -28,6 +29,7 @@ from tritonbulk.cli.common import (
 from tritonbulk.cli.stopping import heard_signals
 from tritonbulk.cli.watching import watching, watching_options
 from tritonbulk.errors import StoppedError
+from tritonbulk.lineage import parse_interval
 from tritonbulk.options import SEGMENT_ROWS, STOP_GRACE_S, OutFormat, ScoreOptions
 from tritonbulk.polite import parse_yield_to
 from tritonbulk.profile import read_profile
@@ -58,6 +60,25 @@ from tritonbulk.shards import parse_shard
     "that holds anything.  [default: resume]",
 )
 @click.option("--only-new", is_flag=True, help="Score only files that are new since the last job.")
+@click.option(
+    "--load-model", is_flag=True, help="Have the servers at --endpoint load the model first."
+)
+@click.option(
+    "--unload-model",
+    is_flag=True,
+    help="Have the servers at --endpoint unload the model at the end, whatever ends the run.",
+)
+@click.option(
+    "--data-interval",
+    metavar="FROM/TO",
+    help="Period that the rows are about, for example 2026-11-30/2026-12-01; kept in the manifest.",
+)
+@click.option(
+    "--max-age",
+    type=duration_s,
+    metavar="TIME",
+    help="Do not begin where an input last changed longer ago than, for example, 90m or 24h.",
+)
 @click.option(
     "--strict-inputs", is_flag=True, help="Tell inputs apart by all of their bytes; reads them all."
 )
@@ -251,6 +272,10 @@ def command(**given: Any) -> int:
         yield_to=None if given["yield_to"] is None else parse_yield_to(given["yield_to"]),
         csv_guard=given["csv_guard"],
         status_columns=given["status"],
+        load_model=given["load_model"],
+        unload_model=given["unload_model"],
+        data_interval=parse_interval(given["data_interval"]) if given["data_interval"] else None,
+        max_age_s=given["max_age"],
         shard=None if given["shard"] is None else parse_shard(given["shard"], os.environ),
     )
     with heard_signals() as signals:

@@ -59,6 +59,9 @@ class Manifest:
         rows: rows of all parts.
         rows_failed: of these, those with an error.
         rows_filtered: rows that the filter removed.
+        release: the tritonbulk that began the job.
+        model: as in the job's spec.
+        data_interval: as in the job's spec.
         inputs: as in the job's spec.
         parts: entries in the order of segments.
     """
@@ -69,6 +72,9 @@ class Manifest:
     rows: int
     rows_failed: int
     rows_filtered: int
+    release: str
+    model: Mapping[str, Any]
+    data_interval: Sequence[str] | None
     inputs: Sequence[Mapping[str, Any]]
     parts: Sequence[Mapping[str, Any]]
 
@@ -107,6 +113,9 @@ def make_manifest(
         rows=sum(part.statement.rows for part in ordered),
         rows_failed=sum(part.statement.rows_failed for part in ordered),
         rows_filtered=sum(part.statement.rows_filtered for part in ordered),
+        release=job.release,
+        model=job.spec["model"],
+        data_interval=job.spec["data_interval"],
         inputs=job.spec["inputs"],
         parts=[part.to_plain() for part in ordered],
     )

@@ -15,7 +15,7 @@ from typing import Any
 from tritonbulk.errors import DamagedError, OutputError
 from tritonbulk.job.fingerprint import difference
 from tritonbulk.job.manifest import Manifest, StoredPart
-from tritonbulk.job.spec import Follows, InputIdentity, JobFile, JobSpec
+from tritonbulk.job.spec import OWN_OF_INCREMENTS, Follows, InputIdentity, JobFile, JobSpec
 from tritonbulk.job.statement import PartStatement, part_number
 from tritonbulk.segments import Segment
 
@@ -198,13 +198,13 @@ def follows(last: StandingJob) -> Follows:
 
 
 def check_increment(standing: Standing, asked: JobSpec) -> None:
-    """Check that an increment differs from the first job in its inputs alone.
+    """Check that an increment differs from the first job in its inputs and their period alone.
 
     Raises:
         OutputError: it does not; says how. A retry does not help.
     """
     first = standing.jobs[0].file.spec
-    common = {name: value for name, value in first.items() if name not in ("inputs", "follows")}
+    common = {name: value for name, value in first.items() if name not in OWN_OF_INCREMENTS}
     if found := difference(common, asked.beside_inputs()):
         raise _refusal(standing.name, found)
 

@@ -19,6 +19,10 @@ FORMAT_VERSION = 1
 """Version of the format of jobs that this release writes and continues."""
 
 
+OWN_OF_INCREMENTS = ("inputs", "data_interval", "follows")
+"""Members in which an increment differs from the job it is added to."""
+
+
 @dataclass(frozen=True, slots=True)
 class InputIdentity:
     """What tells one state of an input file from any other.
@@ -93,6 +97,7 @@ class JobSpec:
         encoding: how rows become the bytes of a part.
         vectors: how a prediction of several numbers stands in a row.
         nan: whether a row fails whose prediction is NaN: "keep" or "fail".
+        data_interval: begin and end of the period that the rows are about; None if not told.
         follows: of an increment; None for the first job of a prefix.
         format_version: of all this.
     """
@@ -110,6 +115,7 @@ class JobSpec:
     encoding: str
     vectors: str
     nan: str = "keep"
+    data_interval: tuple[str, str] | None = None
     follows: Follows | None = None
     format_version: int = FORMAT_VERSION
 
@@ -131,9 +137,7 @@ class JobSpec:
     def beside_inputs(self) -> dict[str, Any]:
         """Return what an increment must have in common with the job it is added to."""
         return {
-            name: value
-            for name, value in self.to_plain().items()
-            if name not in ("inputs", "follows")
+            name: value for name, value in self.to_plain().items() if name not in OWN_OF_INCREMENTS
         }
 
 
