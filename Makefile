@@ -18,7 +18,7 @@ lint: venv ## style, types, import rules
 	.venv/bin/lint-imports --no-cache
 
 test: lint ## all but the long tests, with the real embedded Triton (under 10 minutes)
-	.venv/bin/pytest -m "not ci"
+	.venv/bin/pytest -m "not ci" -n 2 --dist loadfile
 
 test-ci: venv ## the long tests that belong to every change
 	@requirements/system.sh

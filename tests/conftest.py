@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import onnx
@@ -25,6 +26,18 @@ hypothesis.settings.load_profile("tritonbulk")
 def pytest_configure(config: pytest.Config) -> None:
     """Begin to count."""
     config.stash[_TALLY] = Counter()
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over what this worker has counted, where tests run in several processes."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tally"] = dict(session.config.stash[_TALLY])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Add what a worker has counted."""
+    node.config.stash[_TALLY].update(getattr(node, "workeroutput", {}).get("tally", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

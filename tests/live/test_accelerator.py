@@ -67,7 +67,8 @@ def test_a_batch_that_does_not_fit_is_out_of_memory(address):
 
 
 def test_batches_that_the_server_joins_beyond_its_memory_cost_no_row(tmp_path):
-    # 4,000 rows fit; four requests of 1,024 in flight are joined to the 4,096 that are allowed.
+    # 4,000 rows fit; while one request of 1,024 executes, four of those that wait are joined to the
+    # 4,096 that are allowed.
     values = np.random.default_rng(4).standard_normal((40_000, 4)).astype(np.float32)
     columns = {f"x{index}": values[:, index] for index in range(4)}
     pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
@@ -80,6 +81,7 @@ def test_batches_that_the_server_joins_beyond_its_memory_cost_no_row(tmp_path):
             endpoints=(server.grpc,),
             input_map={"x": tuple(columns)},
             batch_rows=1024,
+            in_flight_max=8,
             max_outage_s=60.0,
         )
         result = asyncio.run(run_score(options, Observer(said.append)))
