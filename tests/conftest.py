@@ -37,7 +37,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Add what a worker has counted."""
-    node.config.stash[_TALLY].update(getattr(node, "workeroutput", {}).get("tally", {}))
+    counted: dict[str, int] = getattr(node, "workeroutput", {}).get("tally", {})
+    tally: Counter[str] = node.config.stash[_TALLY]
+    tally.update(counted)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

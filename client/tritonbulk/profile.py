@@ -24,14 +24,18 @@ class Profile:
         batch_rows: rows a request.
         in_flight: requests in flight, over all endpoints.
         rows_per_second: median of what was measured so.
-        instances: of the model in an embedded server; 0 leaves what is configured.
+        instances: of the model in an embedded server; None leaves what is configured.
+        queue_delay_us: likewise; -1 without dynamic batching.
+        max_batch_size: likewise; 0 for no limit.
     """
 
     model: str
     batch_rows: int
     in_flight: int
     rows_per_second: float
-    instances: int = 0
+    instances: int | None = None
+    queue_delay_us: int | None = None
+    max_batch_size: int | None = None
 
 
 def read_profile(path: Path) -> Profile:
@@ -60,14 +64,18 @@ def parse_profile(text: str) -> Profile:
         LookupError, TypeError, ValueError: it is not that.
     """
     figures = json.loads(text)
-    verdict = figures["verdict"]
-    instances = verdict["instances"]
+    verdict, configured = figures["verdict"], figures["configured"]
+    changed = {
+        name: _count(verdict[name], least)
+        for name, least in (("instances", 1), ("queue_delay_us", -1), ("max_batch_size", 0))
+        if verdict[name] != configured[name]
+    }
     return Profile(
         model=str(figures["model"]),
         batch_rows=_count(verdict["batch_rows"]),
         in_flight=_count(verdict["in_flight"]),
         rows_per_second=_rate(verdict["rows_per_second"]),
-        instances=_count(instances) if instances != figures["configured"]["instances"] else 0,
+        **changed,
     )
 
 
@@ -78,7 +86,7 @@ def _rate(value: Any) -> float:
     return rate
 
 
-def _count(value: Any) -> int:
-    if type(value) is not int or value < 1:
+def _count(value: Any, least: int = 1) -> int:
+    if type(value) is not int or value < least:
         raise ValueError(value)
     return value

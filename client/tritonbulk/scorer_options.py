@@ -204,7 +204,7 @@ class ScorerOptions:
     @property
     def instances_pinned(self) -> int | None:
         """Instances in the embedded server that were asked for or measured; None: as configured."""
-        return self.instances or (self.profile.instances if self.profile else 0) or None
+        return self.instances or (self.profile.instances if self.profile else None)
 
     def _check_profile(self) -> None:
         if self.profile is None:

@@ -120,6 +120,8 @@ async def serve(options: ScorerOptions, say: Callable[[str], None]) -> AsyncIter
         models=[options.model],
         instances=options.instances_pinned,
         cpu=options.cpu,
+        queue_delay_us=options.profile.queue_delay_us if options.profile else None,
+        max_batch_size=options.profile.max_batch_size if options.profile else None,
         stop_deadline_s=0,
         say=say,
     ) as server:

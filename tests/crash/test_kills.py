@@ -54,7 +54,7 @@ def test_a_run_killed_at_any_call_is_gone_on_with(job, forks, clean, calls, fold
     wanted = cases(60, 1000)
     # Every call at least once; again with other later kills where there are fewer points.
     first = [(call, dice.randint(1, most)) for call, most in calls.items()]
-    rest = dice.sample(points, len(points)) * (wanted // len(points) + 1)
+    rest = dice.sample(points, len(points)) * (2 * wanted // len(points) + 1)
     for point in first + rest:
         was_killed, found = kill_and_go_on(job, forks, folder, point, dice)
         assert not found, (point, found)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tritonbulk.bench.search import Space, next_round
+from tritonbulk.bench.search import COARSE, Space, next_round
 from tritonbulk.bench.setting import Setting, Variant
 from tritonbulk.bench.trial import Executed, ServerSplit, Trial
 from tritonbulk.bench.verdict import judge
@@ -71,10 +71,11 @@ class Accelerator:
         )  # fmt: skip
 
 
-def search(accelerator: Accelerator, noise: float, seed: int, trials_max: int = TRIALS_MAX):
+def search(accelerator, noise, seed, trials_max=TRIALS_MAX, space=None):
     """Run a whole search and return its trials, with the space."""
     base = Variant(1, 0, accelerator.limit, "1")
-    space = Space((64, 256, 1024, 4096), (1, 4, 16), base, (2, 4), (2000,), may_limit=True)
+    grid = (64, 256, 1024, 4096)
+    space = space or Space(grid, (1, 4, 16), base, (2, 4), (2000,), may_limit=True)
     generator = random.Random(seed)
     trials: list[Trial] = []
     for number in range(trials_max):
@@ -107,6 +108,41 @@ def test_without_noise_it_finds_97_percent_of_the_best(accelerator, seed):
     assert verdict.fit is not None
     assert verdict.fit.a_ms == pytest.approx(accelerator.base_ms, rel=0.05, abs=0.01)
     assert verdict.fit.b_ms_per_row == pytest.approx(accelerator.row_ms, rel=0.05)
+
+
+@settings(max_examples=20, deadline=None)
+@given(ACCELERATORS, st.sampled_from([16, 64, 250]), st.integers(0, 1000))
+def test_a_limit_that_keeps_batches_small_is_raised(accelerator, limit, seed):
+    small = replace(accelerator, limit=limit)
+    base = Variant(1, 0, limit, "1")
+    grid = tuple(sorted({max(limit // 16, 1), limit // 4, limit}))
+    space = Space(grid, (1, 4, 16), base, (2, 4), (2000,), may_limit=True, rows_max=100_000)
+    _, trials = search(small, 0.0, seed, space=space)
+    verdict = judge(trials, base, seed=seed)
+    assert verdict is not None
+    # It ends where twice as large batches would hardly pay, or at 16 times the limit.
+    reached = min(16 * limit, small.memory_rows)
+    assert small.rate(verdict.setting) >= 0.93 * replace(small, limit=reached).best
+    assert small.executed_rows(verdict.setting) <= small.memory_rows
+    assert max(trial.setting.batch_rows for trial in trials) <= 16 * limit
+
+
+def test_without_rows_for_larger_requests_none_is_tried():
+    _, trials = search(Accelerator(8, 0.05, 2, 4000, limit=4096), 0.0, 0)
+    assert max(trial.setting.batch_rows for trial in trials) == 4096
+
+
+def test_what_is_left_of_a_late_grid_waits_for_what_promises_more():
+    accelerator = Accelerator(8, 0.05, 2, 4000)
+    space, trials = search(accelerator, 0.0, 0, trials_max=6)
+    asked = next_round(space, trials, 0, may_explore=True, is_late=True)
+    assert asked
+    assert all("coarse" not in step.why for step in asked)
+    for number in range(20):
+        trials += [accelerator.measure(step.setting, number, step.why, 1.0) for step in asked]
+        asked = next_round(space, trials, 0, may_explore=True, is_late=True)
+    tried = {(t.setting.batch_rows, t.setting.in_flight) for t in trials if t.why == COARSE}
+    assert len(tried) == 11, "all but 4,096 rows sixteen times, which would only wait"
 
 
 def test_with_noise_it_nearly_always_does():

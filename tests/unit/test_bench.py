@@ -354,6 +354,40 @@ def test_a_variant_is_an_edit_of_the_configuration_and_of_nothing_else():
     assert not without.HasField("dynamic_batching")
 
 
+COMMENTED = """# What this entry is.
+max_batch_size: 64  # gone, as it stands beside a value
+
+# Why the input is so.
+input { name: "x" data_type: TYPE_FP32 dims: 4 }
+# Why another.
+input {
+  # gone, as it stands inside
+  name: "z" data_type: TYPE_FP32 dims: 1
+}
+# Why two.
+instance_group { count: 2 }
+# The end.
+"""
+
+
+def test_whole_line_comments_stay_before_their_fields():
+    config = configuration.parse_text(COMMENTED, "config.pbtxt")
+    base = configuration.variant_of(config, "1")
+    edited = configuration.with_variant(config, replace(base, max_batch_size=128), base)
+    text = configuration.to_text(edited, COMMENTED)
+    assert configuration.parse_text(text, "x") == edited
+    lines = text.splitlines()
+    for comment, field in (
+        ("# What this entry is.", "max_batch_size: 128"),
+        ("# Why the input is so.", "input {"),
+        ("# Why another.", "input {"),
+        ("# Why two.", "instance_group {"),
+    ):
+        assert lines[lines.index(comment) + 1] == field
+    assert lines[-1] == "# The end."
+    assert "gone" not in text
+
+
 def test_a_configuration_without_a_group_gets_one():
     config = model_config_pb2.ModelConfig()
     base = configuration.variant_of(config, "1")

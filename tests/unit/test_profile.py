@@ -15,8 +15,9 @@ BEST = Profile("double", batch_rows=256, in_flight=4, rows_per_second=2000.0)
 
 
 def figures(tmp_path, **changed):
-    verdict = {"batch_rows": 256, "in_flight": 4, "rows_per_second": 2000.0, "instances": 2}
-    found = {"model": "double", "configured": {"instances": 2}, "verdict": verdict}
+    server = {"instances": 2, "queue_delay_us": 0, "max_batch_size": 512}
+    verdict = {"batch_rows": 256, "in_flight": 4, "rows_per_second": 2000.0, **server}
+    found = {"model": "double", "configured": server, "verdict": verdict}
     path = tmp_path / "bench.json"
     path.write_text(json.dumps({**found, "trials": [], **changed}))
     return path
@@ -30,9 +31,13 @@ def test_the_verdict_is_taken(tmp_path):
     assert read_profile(figures(tmp_path)) == BEST
 
 
-def test_instances_are_taken_where_the_verdict_has_others_than_configured(tmp_path):
-    path = figures(tmp_path, configured={"instances": 1})
-    assert read_profile(path) == replace(BEST, instances=2)
+def test_of_the_server_is_taken_what_the_verdict_has_otherwise_than_configured(tmp_path):
+    configured = {"instances": 1, "queue_delay_us": 0, "max_batch_size": 256}
+    found = read_profile(figures(tmp_path, configured=configured))
+    assert found == replace(BEST, instances=2, max_batch_size=512)
+    configured = {"instances": 2, "queue_delay_us": -1, "max_batch_size": 512}
+    found = read_profile(figures(tmp_path, configured=configured))
+    assert found == replace(BEST, queue_delay_us=0)
 
 
 @pytest.mark.parametrize(

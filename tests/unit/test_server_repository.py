@@ -41,6 +41,17 @@ def entry(folder: Path, name: str, config: str | None) -> Path:
         ),
         ("max_batch_size: 8", Overrides(cpu=True), "max_batch_size: 8"),
         (
+            "max_batch_size: 8 dynamic_batching { preferred_batch_size: [4, 8] }",
+            Overrides(max_batch_size=4),
+            "max_batch_size: 4 dynamic_batching { preferred_batch_size: 4 }",
+        ),
+        (
+            "dynamic_batching { }",
+            Overrides(queue_delay_us=7),
+            "dynamic_batching { max_queue_delay_microseconds: 7 }",
+        ),
+        ("dynamic_batching { }", Overrides(queue_delay_us=-1), ""),
+        (
             "instance_group { kind: KIND_GPU gpus: 0 }",
             Overrides(cpu=True),
             "instance_group { kind: KIND_CPU }",

@@ -71,7 +71,7 @@ def propose(runner: Runner, sweep: Sweep) -> Proposal:
     # A version is chosen by requests, and not in this file.
     wanted = replace(sweep.verdict.setting.variant, version=runner.base.version)
     edited = configuration.with_variant(config, wanted, runner.base)
-    after = before if edited == config else configuration.to_text(edited)
+    after = before if edited == config else configuration.to_text(edited, before)
     return Proposal(path, before, after, configuration.difference(before, after, path.name))
 
 

@@ -16,7 +16,7 @@ from tritonbulk.bench.statistics import (
 )
 from tritonbulk.bench.trial import Executed, ServerSplit, Trial
 
-KNEE_SHARE = 0.985
+KNEE_SHARE = 0.99
 """Share of the best rate that a cheaper setting must reach to be taken instead of the best."""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+from collections import Counter
 from typing import TypeAlias
 
 from google.protobuf import json_format, text_format
@@ -10,6 +12,7 @@ from tritonclient.grpc import model_config_pb2
 
 from tritonbulk.bench.setting import UNKNOWN, Variant
 from tritonbulk.errors import InputError
+from tritonbulk.server.repository import Overrides, override
 
 Config: TypeAlias = model_config_pb2.ModelConfig
 """Triton's own message; its types are not published."""
@@ -39,21 +42,12 @@ def with_variant(config: Config, wanted: Variant, base: Variant) -> Config:
         devices = sum(max(len(group.gpus), 1) for group in groups)
         for group in groups:
             group.count = max(wanted.instances // devices, 1)
-    if wanted.queue_delay_us != base.queue_delay_us:
-        if wanted.queue_delay_us < 0:
-            edited.ClearField("dynamic_batching")
-        else:
-            edited.dynamic_batching.max_queue_delay_microseconds = wanted.queue_delay_us
-    if wanted.max_batch_size != base.max_batch_size:
-        edited.max_batch_size = wanted.max_batch_size
-        preferred = edited.dynamic_batching.preferred_batch_size if _is_batching(edited) else []
-        kept = [rows for rows in preferred if rows <= wanted.max_batch_size]
-        if _is_batching(edited):
-            del edited.dynamic_batching.preferred_batch_size[:]
-            edited.dynamic_batching.preferred_batch_size.extend(kept)
-        for warm_up in edited.model_warmup:  # Triton refuses one above the limit
-            if warm_up.batch_size > wanted.max_batch_size > 0:
-                warm_up.batch_size = wanted.max_batch_size
+    delay, limit = wanted.queue_delay_us, wanted.max_batch_size
+    changes = Overrides(
+        queue_delay_us=None if delay == base.queue_delay_us else max(delay, -1),
+        max_batch_size=None if limit == base.max_batch_size else limit,
+    )
+    override(edited, changes)
     if wanted.version != base.version:
         edited.version_policy.specific.versions[:] = [int(wanted.version)]
     return edited
@@ -92,9 +86,44 @@ def parse_text(text: str, name: str) -> Config:
         raise InputError(f"{name} cannot be parsed ({error}); mend it first") from error
 
 
-def to_text(config: Config) -> str:
-    """Return a configuration as the text of a ``config.pbtxt``."""
-    return str(text_format.MessageToString(config))
+def to_text(config: Config, before: str = "") -> str:
+    """Return a configuration as the text of a ``config.pbtxt``.
+
+    Args:
+        config: what to write.
+        before: the file's text until now. Its comments stay where they were: those before the n-th
+            field of a name go before the n-th such field, those at the end to the end.
+    """
+    comments, last = _comments(before)
+    seen: Counter[str] = Counter()
+    lines: list[str] = []
+    for line in str(text_format.MessageToString(config)).splitlines():
+        if name := _field(line):
+            lines += comments.get((name, seen[name]), [])
+            seen[name] += 1
+        lines.append(line)
+    return "\n".join([*lines, *last]) + "\n"
+
+
+def _comments(text: str) -> tuple[dict[tuple[str, int], list[str]], list[str]]:
+    """Return the whole-line comments before each field of the message, and those at its end."""
+    found: dict[tuple[str, int], list[str]] = {}
+    seen: Counter[str] = Counter()
+    waiting: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("#"):
+            waiting.append(line)
+        elif name := _field(line):
+            found[name, seen[name]] = waiting
+            waiting = []
+            seen[name] += 1
+    return found, waiting
+
+
+def _field(line: str) -> str:
+    """Return the name of the field of the message itself that begins in a line, or "" for none."""
+    found = re.match(r"([a-z_]+)\s*[:{\[]", line)
+    return found[1] if found else ""
 
 
 def difference(before: str, after: str, name: str) -> str:
@@ -106,7 +135,3 @@ def difference(before: str, after: str, name: str) -> str:
         f"{name} (recommended)",
     )
     return "".join(lines)
-
-
-def _is_batching(config: Config) -> bool:
-    return bool(config.HasField("dynamic_batching"))

@@ -23,7 +23,7 @@ from tritonbulk.assembly import make_carriage, make_limits, make_pipeline, names
 from tritonbulk.bench import configuration, machine
 from tritonbulk.bench.metrics import GpuSampler, has_gpu
 from tritonbulk.bench.options import BenchOptions, batch_rows_within, segment_rows_for
-from tritonbulk.bench.search import Step
+from tritonbulk.bench.search import LARGER_FACTOR_MAX, Step
 from tritonbulk.bench.setting import Setting, Variant
 from tritonbulk.bench.slice import lay_out, no_rows
 from tritonbulk.bench.statistics import little, steady_rate
@@ -108,7 +108,12 @@ async def open_runner(
                 record = Record(servers.addresses, model.name, saved)
             await stack.enter_async_context(controlling(control, record))
         sliced = await asyncio.to_thread(
-            lay_out, source, max(rows), options.limit_rows, Path(folder)
+            lay_out,
+            source,
+            max(rows),
+            options.limit_rows,
+            Path(folder),
+            base.max_batch_size * LARGER_FACTOR_MAX if control is not None else 0,
         )
         metrics = bench.metrics or (servers.embedded.metrics if servers.embedded else None)
         gpu = GpuSampler(metrics if await has_gpu(metrics) else None)

@@ -1,8 +1,9 @@
 """Search: which trials come next, and why. A pure function of those that were measured.
 
-First a coarse grid with the server as it is configured. Then, one at a time and from the knee (the
-cheapest point that is nearly as fast as the fastest): a smaller limit of the batch where batches
-failed, instances, queue delay, version, and what lies next to it. Then repeats, of every point that
+First a coarse grid with the server as it is configured, as long as its time lasts. Then, one at a
+time and from the knee (the cheapest point that is nearly as fast as the fastest): a smaller limit
+of the batch where batches failed, a larger one where they are full, instances, queue delay,
+version, and what lies next to it. Then repeats, of every point that
 cannot be told from the best and of all others after them. Nothing that was measured is forgotten,
 and since only what was measured decides, an interrupted sweep goes on where it was.
 """
@@ -15,7 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from tritonbulk.bench.cells import Cell, best_cell, fit_of, knee_of, summarize
-from tritonbulk.bench.setting import Setting, Variant, describe_variant
+from tritonbulk.bench.setting import UNKNOWN, Setting, Variant, describe_variant
 from tritonbulk.bench.trial import Trial
 
 WIDTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -37,6 +38,18 @@ REPEATS_CLOSE = 7
 LIMIT_GAIN = 1.01
 """What a batch limit between two tried ones must promise to be tried as well."""
 
+COARSE = "coarse grid"
+"""Why a trial of the coarse grid is run."""
+
+LARGER_GAIN = 1.03
+"""What batches twice as large as the configured limit must promise for a larger one to be tried."""
+
+LARGER_FACTOR_MAX = 16
+"""Times the configured limit of the batch beyond which none is tried."""
+
+FULL_SHARE = 0.75
+"""Share of the limit that executed batches must reach for it to be what keeps them small."""
+
 LIMIT_STEP = 64
 """Batch limits are multiples of this, if they are larger."""
 
@@ -52,7 +65,8 @@ class Space:
         instances: to be tried besides; empty if the server must be left alone.
         queue_delays_us: to be tried besides; likewise.
         versions: of the model, to be tried besides.
-        may_limit: whether smaller batch limits may be tried.
+        may_limit: whether other batch limits may be tried.
+        rows_max: rows that the largest request may have; 0 for no more than the coarse grid's.
     """
 
     batch_rows: tuple[int, ...]
@@ -62,6 +76,7 @@ class Space:
     queue_delays_us: tuple[int, ...] = ()
     versions: tuple[str, ...] = ()
     may_limit: bool = False
+    rows_max: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +107,12 @@ def grid_rounds(space: Space, repeats: int, done: Sequence[Trial], seed: int) ->
 
 
 def next_round(
-    space: Space, trials: Sequence[Trial], seed: int, *, may_explore: bool
+    space: Space,
+    trials: Sequence[Trial],
+    seed: int,
+    *,
+    may_explore: bool,
+    is_late: bool = False,
 ) -> list[Step]:
     """Return the trials to run next, in the order to run them; empty when there is nothing to do.
 
@@ -101,19 +121,21 @@ def next_round(
         trials: what was measured.
         seed: of the order.
         may_explore: whether there is time for settings that were not tried yet.
+        is_late: whether the coarse grid has had its time; what is left of it comes after what
+            promises more.
     """
-    measured = {trial.setting for trial in trials}
-    coarse = [Setting(*cell, space.base) for cell in product(space.batch_rows, space.in_flight)]
-    steps = [Step(setting, "coarse grid") for setting in coarse if setting not in measured]
+    coarse = _coarse(space, trials)
+    steps = [] if is_late else coarse
     if not steps and may_explore:
         cells = summarize(trials)
         best = knee_of(cells, space.base)
-        explorers = (_limits, _instances, _delays, _versions, _neighbours)
+        explorers = (_limits, _larger, _instances, _delays, _versions, _neighbours)
         if best is not None:
             steps = next(
                 (found for explore in explorers if (found := explore(space, cells, best, trials))),
                 [],
             )
+        steps = steps or coarse
     if not steps:
         steps = _repeats(space, trials)
     return interleave(steps, seed + len(trials))
@@ -132,6 +154,18 @@ def interleave(steps: Iterable[Step], seed: int) -> list[Step]:
     groups = [shuffler.sample(group, len(group)) for group in by_variant.values()]
     shuffler.shuffle(groups)
     return [step for group in groups for step in group]
+
+
+def _coarse(space: Space, trials: Sequence[Trial]) -> list[Step]:
+    """What was not tried of the coarse grid, without requests that would only wait."""
+    measured = {trial.setting for trial in trials}
+    cells = [Setting(*cell, space.base) for cell in product(space.batch_rows, space.in_flight)]
+    return [
+        Step(cell, COARSE)
+        for cell in cells
+        if cell not in measured
+        and (space.base.instances == UNKNOWN or cell.in_flight <= _width_most(cell))
+    ]
 
 
 def _instances(
@@ -217,13 +251,44 @@ def _limits(space: Space, cells: Sequence[Cell], best: Cell, trials: Sequence[Tr
     return [Step(Setting(rounded, _width(2 * max(variant.instances, 1)), variant), why)]
 
 
+def _larger(space: Space, cells: Sequence[Cell], best: Cell, trials: Sequence[Trial]) -> list[Step]:
+    """Twice the limit of the batch where the best point fills its batches and larger ones pay.
+
+    Requests become as large, so that it needs no batcher. None where any batch has failed.
+    """
+    limit, fit = best.setting.variant.max_batch_size, fit_of(trials)
+    is_full = (
+        best.server is not None
+        and best.setting.variant.max_batch_size > 0
+        and best.server.executed_batch_rows >= FULL_SHARE * limit
+    )
+    if not (space.may_limit and is_full) or fit is None or any(cell.failed_alone for cell in cells):
+        return []
+    wanted = 2 * limit
+    most = min(LARGER_FACTOR_MAX * space.base.max_batch_size, space.rows_max)
+    if wanted > most or any(cell.setting.variant.max_batch_size >= wanted for cell in cells):
+        return []
+    gain = fit.rows_per_second(wanted) / fit.rows_per_second(limit)
+    if gain < LARGER_GAIN:
+        return []
+    variant = replace(best.setting.variant, max_batch_size=wanted)
+    why = (
+        f"batches fill the limit of {limit:,} rows, and twice as large ones promise "
+        f"{gain - 1:.0%} more"
+    )
+    widths = {_width(2 * max(variant.instances, 1)), best.setting.in_flight}
+    return [Step(Setting(wanted, width, variant), why) for width in sorted(widths)]
+
+
 def _neighbours(
     space: Space, cells: Sequence[Cell], best: Cell, _trials: Sequence[Trial]
 ) -> list[Step]:
     """What differs from the best point by one step of the rows, the width or the instances."""
     setting, measured = best.setting, {cell.setting for cell in cells}
-    rows_max = setting.variant.max_batch_size or max(space.batch_rows)
-    rows_max = min(rows_max, max(space.batch_rows))
+    # A limit beyond the configured one was found to pay: its own requests are as large.
+    rows_max = max(space.batch_rows)
+    if limit := setting.variant.max_batch_size:
+        rows_max = limit if limit > space.base.max_batch_size else min(limit, rows_max)
     near = [
         replace(setting, batch_rows=rows)
         for rows in (setting.batch_rows // 2, min(setting.batch_rows * 2, rows_max))

@@ -20,14 +20,28 @@ READ_ROWS_MAX = 16 * SLICE_ROWS_MAX
 """Rows that are read to find them, before any filter, unless a limit says how many."""
 
 
-def lay_out(source: Source, rows_min: int, limit_rows: int | None, folder: Path) -> Source:
-    """Write a slice of the source, repeated until it has ``rows_min`` rows, and open it.
+def lay_out(
+    source: Source,
+    rows_min: int,
+    limit_rows: int | None,
+    folder: Path,
+    rows_wanted: int = 0,
+) -> Source:
+    """Write a slice of the source, repeated until it has enough rows, and open it.
+
+    Args:
+        source: of the rows.
+        rows_min: that it must have.
+        limit_rows: of the source that may be looked at.
+        folder: to write it into.
+        rows_wanted: that it should have, if `SLICE_BYTES_MAX` allows.
 
     Raises:
         InputError: there are no rows to measure with; a retry does not help.
     """
     rows = _slice(source, limit_rows)
-    times = -(-rows_min // len(rows))
+    room = SLICE_BYTES_MAX // max(rows.nbytes, 1)
+    times = max(-(-rows_min // len(rows)), min(-(-rows_wanted // len(rows)), room))
     path = folder / "rows.parquet"
     pq.write_table(pa.concat_tables([rows] * times), path, row_group_size=SLICE_ROWS_MAX // 4)
     return open_source([str(path)])

@@ -12,12 +12,15 @@ from tritonbulk.bench.log import TrialLog
 from tritonbulk.bench.options import IN_FLIGHT, QUEUE_DELAYS_US, BenchOptions
 from tritonbulk.bench.result import Sweep
 from tritonbulk.bench.runner import Runner
-from tritonbulk.bench.search import Space, Step, grid_rounds, next_round
+from tritonbulk.bench.search import COARSE, Space, Step, grid_rounds, next_round
 from tritonbulk.bench.verdict import judge
 from tritonbulk.environment import environment
 from tritonbulk.errors import OptionError
 
-EXPLORE_SHARE = 0.6
+COARSE_SHARE = 0.35
+"""Share of a budget after which what is left of the coarse grid has to wait."""
+
+EXPLORE_SHARE = 0.7
 """Share of a budget in which new settings are tried; the rest is for repeats."""
 
 INSTANCE_FACTORS = (2, 4)
@@ -65,7 +68,7 @@ async def sweep(
     tell(state)
     pending = _grid(bench, space, state)
     while True:
-        if not pending:
+        if not pending or (pending[0][0].why == COARSE and _is_late(bench, state)):
             pending = _round(bench, space, state)
         if not pending or _is_over(bench, state):
             break
@@ -94,9 +97,15 @@ def _round(bench: BenchOptions, space: Space, state: Sweep) -> list[tuple[Step, 
     if bench.budget_s is None:
         return []
     may_explore = state.took_s < EXPLORE_SHARE * bench.budget_s
-    steps = next_round(space, state.trials, bench.seed, may_explore=may_explore)
+    is_late = _is_late(bench, state)
+    steps = next_round(space, state.trials, bench.seed, may_explore=may_explore, is_late=is_late)
     number = 1 + max((trial.round for trial in state.trials), default=-1)
     return [(step, number) for step in steps]
+
+
+def _is_late(bench: BenchOptions, state: Sweep) -> bool:
+    """Return whether a search's coarse grid has had its time."""
+    return bench.budget_s is not None and state.took_s >= COARSE_SHARE * bench.budget_s
 
 
 def _is_over(bench: BenchOptions, state: Sweep) -> bool:
@@ -139,6 +148,7 @@ def _space(runner: Runner) -> Space:
         queue_delays_us=delays,
         versions=bench.versions,
         may_limit=runner.control is not None and is_search,
+        rows_max=runner.sliced.rows or 0,
     )
 
 

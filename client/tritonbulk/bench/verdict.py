@@ -364,14 +364,20 @@ def _why(
         per = f"for {instances} instance{'s' if instances > 1 else ''}"
         return f"{per}: the next requests must be there when a batch ends; more only wait"
     if name == "max_batch_size":
-        if setting.variant.max_batch_size != base.max_batch_size:
-            return "larger batches fail; with this limit Triton joins no requests into one"
-        return "as configured"
+        return _why_limit(setting.variant.max_batch_size, base.max_batch_size)
     if other is None:
         return "no other was measured at this setting"
     tried = sorted({_value(name, cell.setting) for cell in cells})
     kind = "instances" if name == "instances" else "delays"
     return f"the cheapest of the {kind} tried ({', '.join(map(str, tried))}) that is as fast"
+
+
+def _why_limit(limit: int, configured: int) -> str:
+    if limit == configured:
+        return "as configured"
+    if limit > configured:
+        return "the configured limit keeps batches smaller than is good for the model"
+    return "larger batches fail; with this limit Triton joins no requests into one"
 
 
 def _value(name: str, setting: Setting) -> int:

@@ -19,6 +19,7 @@ from tritonbulk.server.environment import EnvironmentInfo
 from tritonbulk.server.flags import ADMIN_HEADER, HOST, ModelControl, Ports, ServerOptions
 from tritonbulk.server.launch import GuardedServer, Launch, launch_server, log_tail
 from tritonbulk.server.ports import free_ports, wait_until_free
+from tritonbulk.server.repository import Overrides
 from tritonbulk.server.runs import Run, new_run
 from tritonbulk.server.stubs import dead_stubs
 
@@ -46,6 +47,9 @@ class EmbeddedTriton:
         http_port: exactly this port for HTTP, which is then on.
         instances: how many instances each instance group of each model has; None: as configured.
         cpu: serve models that are configured for GPUs on the CPU.
+        queue_delay_us: how long a request may wait for others to make a batch with, of each model;
+            -1: no dynamic batching; None: as configured.
+        max_batch_size: rows that one batch of each model may have; None: as configured.
         model_control: "explicit" lets whoever has ``admin_headers`` load and unload models.
         start_deadline_s: how long loading the models may take, in seconds.
         stop_deadline_s: how long requests in flight may take at the end, in seconds. An idle
@@ -76,6 +80,8 @@ class EmbeddedTriton:
         http_port: int | None = None,
         instances: int | None = None,
         cpu: bool = False,
+        queue_delay_us: int | None = None,
+        max_batch_size: int | None = None,
         model_control: ModelControl = "none",
         start_deadline_s: float = 120.0,
         stop_deadline_s: float = 30.0,
@@ -89,8 +95,7 @@ class EmbeddedTriton:
         self._models = None if models is None else tuple(models)
         self._given_ports = (grpc_port, http_port)
         self._http = http or http_port is not None
-        self._instances = instances
-        self._cpu = cpu
+        self._overrides = Overrides(instances, cpu, queue_delay_us, max_batch_size)
         self._model_control: ModelControl = model_control
         self._start_deadline_s = start_deadline_s
         self._stop_deadline_s = stop_deadline_s
@@ -152,7 +157,7 @@ class EmbeddedTriton:
     def start(self) -> Self:
         """Start the server and return when it is ready; ``stop`` must follow. See the class."""
         assert self._server is None, "already started"
-        overrides = repository.Overrides(self._instances, self._cpu)
+        overrides = self._overrides
         repository.check_models(self._repository, self._models)
         repository.check_kinds(self._repository, self._models, overrides)
         with ExitStack() as stack:
@@ -273,7 +278,7 @@ class EmbeddedTriton:
         return self._ports
 
     def _prepare(
-        self, home: EnvironmentInfo, run: Run, overrides: repository.Overrides
+        self, home: EnvironmentInfo, run: Run, overrides: Overrides
     ) -> tuple[Launch, ServerOptions]:
         """Fill the run's folder and see whether the server's code can be loaded from it."""
         backend_folder, temporary = run.folder / "backends", run.folder / "temporary"
