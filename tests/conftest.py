@@ -31,7 +31,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand over what this worker has counted, where tests run in several processes."""
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["tally"] = dict(session.config.stash[_TALLY])
+        counted: Counter[str] = session.config.stash[_TALLY]
+        session.config.workeroutput["tally"] = dict(counted)
 
 
 @pytest.hookimpl(optionalhook=True)
