@@ -8,7 +8,7 @@ from tritonclient.grpc import model_config_pb2
 
 from tritonbulk.errors import InputError, ModelError, UsageError
 from tritonbulk.server import repository
-from tritonbulk.server.repository import Overrides
+from tritonbulk.server.overrides import Overrides
 
 GPU = """
 instance_group { kind: KIND_GPU gpus: 0 }

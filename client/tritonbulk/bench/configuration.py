@@ -12,7 +12,7 @@ from tritonclient.grpc import model_config_pb2
 
 from tritonbulk.bench.setting import UNKNOWN, Variant
 from tritonbulk.errors import InputError
-from tritonbulk.server.repository import Overrides, override
+from tritonbulk.server.overrides import Overrides, override
 
 Config: TypeAlias = model_config_pb2.ModelConfig
 """Triton's own message; its types are not published."""

@@ -18,8 +18,8 @@ from tritonbulk.server import backends, environment, repository
 from tritonbulk.server.environment import EnvironmentInfo
 from tritonbulk.server.flags import ADMIN_HEADER, HOST, ModelControl, Ports, ServerOptions
 from tritonbulk.server.launch import GuardedServer, Launch, launch_server, log_tail
+from tritonbulk.server.overrides import Overrides
 from tritonbulk.server.ports import free_ports, wait_until_free
-from tritonbulk.server.repository import Overrides
 from tritonbulk.server.runs import Run, new_run
 from tritonbulk.server.stubs import dead_stubs
 
