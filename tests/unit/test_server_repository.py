@@ -8,7 +8,7 @@ from tritonclient.grpc import model_config_pb2
 
 from tritonbulk.errors import InputError, ModelError, UsageError
 from tritonbulk.server import repository
-from tritonbulk.server.overrides import Overrides
+from tritonbulk.server.overrides import Overrides, override
 
 GPU = """
 instance_group { kind: KIND_GPU gpus: 0 }
@@ -18,7 +18,7 @@ optimization { execution_accelerators { gpu_execution_accelerator { name: "tenso
 
 def overridden(text: str, overrides: Overrides) -> str:
     config = text_format.Parse(text, model_config_pb2.ModelConfig())
-    repository.override(config, overrides)
+    override(config, overrides)
     return str(text_format.MessageToString(config, as_one_line=True))
 
 
