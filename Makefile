@@ -63,6 +63,14 @@ test-deploy: venv ## containers, manifests, alerts and dashboard judged by the t
 	@requirements/deploy.sh
 	TRITONBULK_DEPLOY_TOOLS=$(CURDIR)/.venv-deploy/bin .venv/bin/pytest -m 'ci or not ci' tests/deploy
 
+.PHONY: engines-venv test-engines
+
+engines-venv:
+	@requirements/engines.sh
+
+test-engines: engines-venv ## score in Ray, Spark and Daft, workers killed (2 GB, 5 minutes)
+	.venv-engines/bin/python -m pytest -m 'ci or not ci' tests/engines
+
 .PHONY: sinks-venv test-sinks
 
 sinks-venv:
@@ -90,4 +98,4 @@ bench-peers-quick: bench-venv ## the same, a subset in under 5 minutes
 	@.venv/bin/python -m benchmarks.peers --quick
 
 clean: ## remove what was made here, the embedded server's cached environment left alone
-	rm -rf .venv .venv-export .venv-deploy .venv-sinks data scored bench.html bench.json bench.trials.jsonl bench-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-export .venv-deploy .venv-engines .venv-sinks data scored bench.html bench.json bench.trials.jsonl bench-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis
