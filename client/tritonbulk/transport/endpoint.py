@@ -215,7 +215,7 @@ class Endpoint:
                 "ModelMetadata",
                 service_pb2.ModelMetadataRequest(name=model, version=version or ""),
             )
-            config = await self._config(model, version)
+            config = await self.config(model, version)
         except AttemptFailedError as error:
             heard = _check_transient(error.failure, self.address)
             raise OutageError(
@@ -230,7 +230,7 @@ class Endpoint:
             ModelError: it does not serve that version any more; no retry.
         """
         try:
-            return config_digest(await self._config(model, version))
+            return config_digest(await self.config(model, version))
         except AttemptFailedError as error:
             _check_transient(error.failure, self.address)
             return None
@@ -244,9 +244,14 @@ class Endpoint:
             return None
         return answer.model_stats[0] if answer.model_stats else None
 
-    async def _config(
+    async def config(
         self, model: str, version: str | None
     ) -> service_pb2.ModelConfigResponse | None:
+        """Return the model's configuration; None if the server keeps it to itself or has none.
+
+        Raises:
+            AttemptFailedError: there is no answer, or it is another error.
+        """
         question = service_pb2.ModelConfigRequest(name=model, version=version or "")
         try:
             return await self.ask("ModelConfig", question)

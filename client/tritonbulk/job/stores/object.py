@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
@@ -116,6 +117,25 @@ class ObjectStore:
         finally:
             with contextlib.suppress(Exception):
                 self._obstore.delete(self._store, canary)
+
+    def clock_ahead_s(self) -> float | None:
+        """Return by how many seconds the store's clock is ahead of ours; None if it does not tell.
+
+        Stores tell whole seconds. A canary is put and removed.
+
+        Raises:
+            UnsureError: the store does not answer; a retry may help.
+            SinkError: it may not be written; a retry helps once the cause is gone.
+        """
+        canary = f"{OWN_FOLDER}/probe-{secrets.token_hex(8)}"
+        with self._errors("writing", canary):
+            try:
+                self._obstore.put(self._store, canary, b"1", use_multipart=False)
+                changed = self._obstore.head(self._store, canary)["last_modified"]
+            finally:
+                with contextlib.suppress(Exception):
+                    self._obstore.delete(self._store, canary)
+        return None if changed is None else float(changed.timestamp() - time.time())
 
     def create(self, name: str, data: bytes) -> Put:
         """See `Store.create`."""
