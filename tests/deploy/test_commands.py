@@ -7,9 +7,21 @@ import sys
 
 import pyarrow.parquet as pq
 import pytest
+import tritonclient.grpc as grpc_client
+import yaml
 
 from examples.flights.data import read_flights
-from tests.deploy.files import PROJECT, containers, default, manifests, pod_of, services
+from tests.deploy.files import (
+    KUBERNETES,
+    PROJECT,
+    containers,
+    default,
+    documents,
+    manifests,
+    pod_of,
+    services,
+)
+from tests.deploy.serving import started_by_the_script
 from tritonbulk.server.embedded import EmbeddedTriton
 
 pytestmark = [
@@ -86,6 +98,27 @@ def test_the_pod_of_every_night_scores_what_is_new(server, tmp_path):
         assert done.returncode == 0, (night, done.stderr)
         assert run(status, tmp_path, server).returncode == 0
     assert pq.read_table(tmp_path / "data" / "scored").num_rows == 3 * ROWS
+
+
+def test_a_night_loads_its_model_and_unloads_it(monkeypatch, tmp_path):
+    (overlay,) = documents(KUBERNETES / "load-and-unload" / "kustomization.yaml")
+    (patch,) = (each["patch"] for each in overlay["patches"] if each["target"]["kind"] == "CronJob")
+    added = [each["value"] for each in yaml.safe_load(patch) if "/args/" in each["path"]]
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret")
+    words = [word.replace("/run/triton-admin/secret", str(secret)) for word in added]
+    assert any(str(secret) in word for word in words)
+    write(tmp_path / "data" / "in", 0)
+    _, (scorer, _) = pod("nightly")
+    started_by_the_script(monkeypatch, tmp_path, MODEL_CONTROL="explicit", ADMIN_SECRET_FILE=secret)
+    with (
+        EmbeddedTriton(PROJECT / "model_repository", models=(), model_control="explicit") as server,
+        grpc_client.InferenceServerClient(server.grpc) as client,
+    ):
+        done = run({"args": [*scorer["args"], *words]}, tmp_path, server)
+        assert done.returncode == 0, done.stderr
+        assert not client.is_model_ready("flight_delay")
+    assert pq.read_table(tmp_path / "data" / "scored").num_rows == ROWS
 
 
 def test_the_scorer_of_compose_scores(server, tmp_path):

@@ -292,6 +292,23 @@ def test_the_dashboard_asks_the_data_source_that_is_provided():
             assert set(re.findall(r"\$(\w+)", target["expr"])) <= {*variables, "__rate_interval"}
 
 
+def test_prometheus_looks_where_something_is():
+    (config,) = documents(DOCKER / "prometheus" / "prometheus.yaml")
+    places = {
+        (name, found["port"])
+        for job in config["scrape_configs"]
+        for found in job["dns_sd_configs"]
+        for name in found["names"]
+    }
+    command = " ".join(services()["scorer"]["command"])
+    assert places == {
+        ("triton", int(re.search(r"--metrics-port=(\d+)", SERVE.read_text())[1])),
+        ("scorer", int(re.search(r"--metrics-port=(\d+)", command)[1])),
+    }
+    jobs = {job["job_name"] for job in config["scrape_configs"]}
+    assert set(re.findall(r'job="(\w+)"', ALERTS.read_text())) <= jobs
+
+
 def test_every_alert_has_a_test_and_a_word_in_the_documents():
     rules = [rule for group in documents(ALERTS)[0]["groups"] for rule in group["rules"]]
     tested = yaml.safe_load(ALERTS.with_name("alerts.test.yaml").read_text())["tests"]
