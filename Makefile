@@ -71,7 +71,10 @@ engines-venv:
 test-engines: engines-venv ## score in Ray, Spark and Daft, workers killed (2 GB, 5 minutes)
 	.venv-engines/bin/python -m pytest -m 'ci or not ci' tests/engines
 
-.PHONY: sinks-venv test-sinks
+.PHONY: sinks-venv test-sinks test-orchestrators test-extras
+
+test-extras: venv ## every extra by itself in a new environment; EXTRAS="s3 delta" for some
+	@.venv/bin/python requirements/extras.py $(EXTRAS)
 
 sinks-venv:
 	@requirements/sinks.sh
@@ -79,6 +82,10 @@ sinks-venv:
 
 test-sinks: sinks-venv ## publish to PostgreSQL, DuckDB, Delta Lake, Iceberg and Lance, killed and at once (1 GB)
 	.venv-sinks/bin/python -m pytest -m 'ci or not ci' tests/sinks
+
+test-orchestrators: venv ## jobs run by Airflow, Dagster, Prefect, Kubeflow, Metaflow, in environments of their own (3 GB)
+	@requirements/orchestrators.sh
+	.venv/bin/pytest -m 'ci or not ci' tests/orchestrators
 
 test-faults-full: venv ## poison, outages and wrong answers in full numbers (about 1 hour)
 	TRITONBULK_TEST_FULL=1 .venv/bin/pytest -m 'ci or not ci' tests/faults tests/property/test_dispatch.py \
@@ -97,5 +104,9 @@ bench-peers: bench-venv ## tritonbulk beside what people use instead, everything
 bench-peers-quick: bench-venv ## the same, a subset in under 5 minutes
 	@.venv/bin/python -m benchmarks.peers --quick
 
+.PHONY: bench-sinks
+bench-sinks: sinks-venv ## rows a second into PostgreSQL, Delta Lake and others: make bench-sinks OUT=out/served
+	@.venv-sinks/bin/python -m benchmarks.sinks $(OUT)
+
 clean: ## remove what was made here, the embedded server's cached environment left alone
-	rm -rf .venv .venv-export .venv-deploy .venv-engines .venv-sinks data scored bench.html bench.json bench.trials.jsonl bench-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-export .venv-deploy .venv-engines .venv-orchestrators .venv-sinks data scored bench.html bench.json bench.trials.jsonl bench-peers .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,121 @@
+"""Airflow: an operator that scores, and a trigger that waits for a manifest.
+
+    score = TritonBulkScoreOperator(task_id="score", inputs="s3://lake/day={{ ds }}/",
+        model="flight_delay", out="s3://lake/scored/{{ ds }}", options={"endpoint": "triton:8001"})
+
+The XCom value is the path of the manifest; the key ``result`` holds the fields of ``score --json``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from airflow.exceptions import AirflowException, AirflowFailException
+from airflow.sdk import BaseOperator
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from tritonbulk.checking import status
+from tritonbulk.errors import TritonbulkError
+from tritonbulk.integrations.command import RunError, Running, ScoreCommand
+from tritonbulk.job.stores.opening import open_store
+
+
+class TritonBulkScoreOperator(BaseOperator):
+    """Score files with a model; a retry goes on where the last try ended.
+
+    Args:
+        inputs: file, folder, pattern or URI, or several.
+        model: its name.
+        out: output folder or URI, one for each data interval.
+        options: more of ``tritonbulk score``, see `ScoreCommand.options`.
+        deferrable: give the worker's slot back while the run goes on in a process of its own, which
+            outlives the task; ``out`` must be visible to the triggerer. Not with an executor whose
+            pod ends with the task.
+        start_s: seconds that a deferrable task waits before it defers, in which wrong use shows.
+        stall_s: seconds without a new part after which a deferred run is taken for dead, and
+            started again.
+    """
+
+    template_fields: Sequence[str] = ("inputs", "model", "out", "options")
+
+    def __init__(
+        self,
+        *,
+        inputs: str | Sequence[str],
+        model: str,
+        out: str,
+        options: Mapping[str, Any] | None = None,
+        deferrable: bool = False,
+        start_s: float = 30.0,
+        stall_s: float = 1_800.0,
+        **operator: Any,
+    ) -> None:
+        super().__init__(**operator)
+        self.inputs, self.model, self.out = inputs, model, out
+        self.options = dict(options or {})
+        self.deferrable, self.start_s, self.stall_s = deferrable, start_s, stall_s
+        self._running: Running | None = None
+
+    def execute(self, context: Any, event: Any = None) -> str:  # noqa: ARG002  a dead run's event
+        """Start or go on with the job; return the path of its manifest once it is finished."""
+        inputs = [self.inputs] if isinstance(self.inputs, str) else list(self.inputs)
+        command = ScoreCommand(inputs, self.model, self.out, self.options)
+        self._running = Running(command, outlives=self.deferrable)
+        try:
+            result = self._running.wait(self.start_s if self.deferrable else None)
+        except RunError as error:
+            kind = AirflowException if error.retry_helps else AirflowFailException
+            raise kind(str(error)) from error
+        if result is None:
+            self._running.close()
+            trigger = ManifestTrigger(self.out, self.stall_s)
+            self.defer(trigger=trigger, method_name="resume", timeout=timedelta(days=7))
+        context["ti"].xcom_push(key="result", value=result)
+        return command.manifest
+
+    def resume(self, context: Any, event: Mapping[str, Any]) -> str:
+        """Return once the job is finished; a run of it then has nothing to do but to say so."""
+        return self.execute(context, event)
+
+    def on_kill(self) -> None:
+        """End the run, which commits what is in memory."""
+        if self._running is not None:
+            self._running.stop()
+
+
+class ManifestTrigger(BaseTrigger):
+    """Fires when all jobs in an output are finished, or when no part has come for too long.
+
+    Args:
+        out: the output.
+        stall_s: seconds without a new part.
+        poll_s: seconds between two looks.
+    """
+
+    def __init__(self, out: str, stall_s: float, poll_s: float = 5.0) -> None:
+        super().__init__()
+        self.out, self.stall_s, self.poll_s = out, stall_s, poll_s
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what makes it again in the triggerer."""
+        arguments = {"out": self.out, "stall_s": self.stall_s, "poll_s": self.poll_s}
+        return "tritonbulk.integrations.airflow.ManifestTrigger", arguments
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look at the output until there is something to tell."""
+        clock = asyncio.get_running_loop().time
+        parts, since = -1, clock()
+        while clock() - since < self.stall_s:
+            try:
+                jobs = await asyncio.to_thread(status, open_store(self.out))
+            except TritonbulkError:
+                jobs = ()  # nothing stands there yet, or the store does not answer now
+            if jobs and all(job.is_finished for job in jobs):
+                break
+            if (now := sum(job.parts for job in jobs)) != parts:
+                parts, since = now, clock()
+            await asyncio.sleep(self.poll_s)
+        yield TriggerEvent({"out": self.out})
