@@ -63,6 +63,12 @@ def _no_window(
     return up[int(now_s * 1000) % len(up)] if up else None
 
 
+def _short_everywhere(self: filling.Filling, endpoint: int, *, is_filled: bool) -> bool:
+    vouches = _control_passed(self, endpoint, is_filled=is_filled)
+    self.short.update(range(3) if self.short else ())
+    return vouches
+
+
 def _forget_at_once(self: Window) -> None:
     _recover(self)
     if self._is_recovering and self.limit >= self._recovered:
@@ -97,6 +103,7 @@ def _double(self: Queue, request: Request) -> None:
 
 _send, _again = Queue.send, Queue.again
 _recover = Window._recover
+_control_passed = filling.Filling.control_passed
 _send_action = machine.Dispatch._send
 
 BUGS: Mapping[str, tuple[object, ...]] = {
@@ -216,6 +223,10 @@ BUGS: Mapping[str, tuple[object, ...]] = {
     "one passing control says that full batches fail": (
         "full_batches_that_fail_cost_no_row",
         (filling, "DOUBTS_MAX", 1),
+    ),
+    "full batches that fail at one endpoint fail at all": (
+        "a_small_memory_narrows_nobody_else",
+        (filling.Filling, "control_passed", _short_everywhere),
     ),
     "an outage never ends": (
         "outage_ends_after_its_time",

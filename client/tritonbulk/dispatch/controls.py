@@ -16,7 +16,7 @@ from tritonbulk.dispatch.endpoints import Endpoints
 from tritonbulk.dispatch.filling import Filling
 from tritonbulk.dispatch.isolation import Isolation
 from tritonbulk.dispatch.policy import TREATMENTS, Failure, Meaning, meaning
-from tritonbulk.dispatch.requests import Queue, Request, Stage
+from tritonbulk.dispatch.requests import Request, Stage
 from tritonbulk.dispatch.traffic import Traffic
 from tritonbulk.errors import AnswerError
 from tritonbulk.segments import Batch
@@ -32,7 +32,6 @@ class Controls:
     """When controls are sent, and what follows from what becomes of them.
 
     Args:
-        queue: of the run's requests.
         traffic: of the run's requests.
         endpoints: of the run.
         isolation: told what a control says of those who stand accused.
@@ -46,14 +45,12 @@ class Controls:
 
     def __init__(
         self,
-        queue: Queue,
         traffic: Traffic,
         endpoints: Endpoints,
         isolation: Isolation,
         filling: Filling,
         deadlines: Deadlines,
     ) -> None:
-        self._queue = queue
         self._traffic = traffic
         self._endpoints = endpoints
         self._isolation = isolation
@@ -117,17 +114,15 @@ class Controls:
             # It says that it can be used, and there is no row yet to see whether it can.
             self._restore(index, is_trial=True)
             return []
-        was_short = self._filling.is_short
+        was_short = index in self._filling.short
         if not self._filling.control_passed(index, is_filled=control.is_filled):
             is_asked = endpoint.breaker.state == "probing"
             return [self.ask(index, now_s)] if is_asked else []
-        endpoint.is_probed_alone = self._filling.is_short
+        endpoint.is_probed_alone = index in self._filling.short
         actions: list[Action] = []
-        if self._filling.is_short and not was_short:
-            self._queue.part()
-            self._isolation.begin_again()
-            self._endpoints.probe_alone()
-            actions.append(Say(too_full(self._filling.rows)))
+        if endpoint.is_probed_alone and not was_short:
+            self._isolation.retire(index)  # what has failed there says nothing
+            actions.append(Say(too_full(endpoint.name, self._filling.rows)))
         self._restore(index, is_trial=False)
         endpoint.vouched_s = now_s
         convicted = self._isolation.passed(index, control.sent_s)

@@ -48,11 +48,11 @@ def outage(endpoint: str, failure: Failure, silence_s: float) -> OutageError:
 YIELDS = "others wait in the model's queue, so fewer requests are sent (--yield-to)"
 
 
-def too_full(rows: int) -> str:
-    """Return what the user is told of a model that fails on full batches of so many rows."""
+def too_full(endpoint: str, rows: int) -> str:
+    """Return what the user is told of an endpoint that fails on full batches of so many rows."""
     return (
-        f"the model fails on full batches of {rows:,} rows: it goes on with smaller ones, which "
-        "takes longer; lower max_batch_size (tritonbulk bench finds it)"
+        f"the model fails on full batches of {rows:,} rows at {endpoint}: smaller ones go there, "
+        "which takes longer; lower max_batch_size (tritonbulk bench finds it)"
     )
 
 

@@ -178,9 +178,17 @@ class Endpoints:
                     best, best_wait = index, wait
         return best
 
-    def idlest(self) -> int | None:
-        """Return the one with the fewest requests of those that are up; None if none is."""
-        up = [index for index, each in enumerate(self._all) if each.is_up]
+    def up(self, but: Collection[int] = ()) -> list[int]:
+        """Return those that are up, but some."""
+        return [index for index, each in enumerate(self._all) if each.is_up and index not in but]
+
+    def idlest(self, but: Collection[int]) -> int | None:
+        """Return the one with the fewest requests of those that are up; None if none is.
+
+        Args:
+            but: those that are taken only if no other is up.
+        """
+        up = self.up(but) or self.up()
         return min(up, key=lambda index: self._all[index].requests, default=None)
 
     def due(self, now_s: float) -> list[int]:
@@ -191,19 +199,18 @@ class Endpoints:
             if self._all[index].breaker.next_s <= now_s and self._all[index].may_be_probed
         ]
 
-    def kept_free(self, reserved: int | None, wants: Sequence[int] | None) -> set[int]:
+    def kept_free(
+        self, reserved: int | None, wants: Collection[int], short: Collection[int]
+    ) -> set[int]:
         """Return those that get nothing for now.
 
         Args:
             reserved: one that is kept free for a suspect.
-            wants: those at which a control is wanted, with which nothing is to be executed; None:
-                it would not mind.
+            wants: those at which a control is wanted.
+            short: those at which nothing is to be executed together with one.
         """
-        kept = set() if reserved is None else {reserved}
-        if wants is not None:
-            kept.update(wants)
-            kept.update(index for index, each in enumerate(self._all) if each.is_probed)
-        return kept
+        kept = {index for index in short if index in wants or self._all[index].is_probed}
+        return kept if reserved is None else kept | {reserved}
 
     @property
     def probe_s(self) -> float:
@@ -275,11 +282,6 @@ class Endpoints:
         """Return what has changed since the last call."""
         changes, self._changes = self._changes, []
         return changes
-
-    def probe_alone(self) -> None:
-        """From now on send controls only where nothing else is in flight."""
-        for each in self._all:
-            each.is_probed_alone = True
 
     def _new(self, name: str) -> Endpoint:
         return Endpoint(name, Window(self._limits.window_start, self._limits.window_max))

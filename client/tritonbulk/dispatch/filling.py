@@ -3,13 +3,15 @@
 A full batch is executed with nothing else, so that nobody else's row can be to blame for it. But a
 server may fail at every full one, because its memory takes less than ``max_batch_size``. A control
 that fails filled, passes unfilled with nothing else of ours in flight there, and both once more,
-says so. From then on suspects and controls are sent alone and unfilled, everywhere: all endpoints
-serve one model. Before any row is scored nothing is filled: nobody can be convicted yet.
+says so of its endpoint, which is *short* from then on: controls go there alone and unfilled, full
+requests in halves, and suspects go to others, or there alone and unfilled where no other is up.
+Before any row is scored nothing is filled: nobody can be convicted yet.
 """
 
 from __future__ import annotations
 
 from tritonbulk.dispatch.policy import TREATMENTS, Meaning
+from tritonbulk.dispatch.requests import Request, Stage
 
 DOUBTS_MAX = 2
 """So many controls at one endpoint that failed filled and then passed unfilled decide it."""
@@ -25,24 +27,33 @@ class Filling:
         rows: that fill one.
 
     Attributes:
-        is_on: whether suspects are filled.
-        is_short: whether the servers were found to fail at full batches.
+        rows: see above.
+        short: endpoints that were found to fail at full batches.
     """
 
     def __init__(self, rows: int) -> None:
         self.rows = rows
-        self.is_on = False
-        self.is_short = False
+        self.short: set[int] = set()
+        self._is_on = False
         self._doubts: dict[int, int] = {}
         self._unfilled: set[int] = set()
 
     def begin(self) -> None:
         """The first row was scored."""
-        self.is_on = not self.is_short
+        self._is_on = True
+
+    def fills(self, endpoint: int) -> bool:
+        """Return whether a suspect is filled at an endpoint."""
+        return self._is_on and endpoint not in self.short
+
+    def unfit(self, request: Request) -> set[int]:
+        """Return the endpoints to which a request cannot go as it is."""
+        is_full = request.stage is Stage.APART or request.batch.rows >= self.rows
+        return self.short if is_full else set()
 
     def fills_control(self, endpoint: int) -> bool:
         """Return whether the next control at an endpoint is filled."""
-        return self.is_on and endpoint not in self._unfilled
+        return self.fills(endpoint) and endpoint not in self._unfilled
 
     def control_failed(self, endpoint: int, kind: Meaning, *, is_filled: bool) -> None:
         """Take note of a control that failed: the next one is of the other size, if that may be it.
@@ -71,5 +82,5 @@ class Filling:
         self._doubts[endpoint] = self._doubts.get(endpoint, 0) + 1
         if self._doubts[endpoint] < DOUBTS_MAX:
             return False
-        self.is_on, self.is_short = False, True
+        self.short.add(endpoint)
         return True

@@ -173,13 +173,8 @@ class Isolation:
         self._put_back(void)
 
     def retire(self, endpoint: int) -> None:
-        """Try again what an endpoint can no longer judge, since it is never used again."""
+        """Try again what an endpoint can no longer judge."""
         self._put_back(self._at.pop(endpoint, []))
-
-    def begin_again(self) -> None:
-        """Try again all that stand accused, since their failures say nothing."""
-        for endpoint in self.wants:
-            self.retire(endpoint)
 
     def _put_back(self, accusations: list[Accusation]) -> None:
         for each in reversed(accusations):

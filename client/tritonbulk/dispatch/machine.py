@@ -29,7 +29,7 @@ from tritonbulk.dispatch.requests import Queue, Request, Stage
 from tritonbulk.dispatch.silence import Silence
 from tritonbulk.dispatch.tally import Tally
 from tritonbulk.dispatch.traffic import Traffic
-from tritonbulk.dispatch.turn import admits, next_source, tries_others
+from tritonbulk.dispatch.turn import admits, sources, tries_others
 from tritonbulk.dispatch.yielding import Yielding
 from tritonbulk.events import EndpointChanged
 from tritonbulk.segments import Batch
@@ -68,12 +68,7 @@ class Dispatch:
         self._isolation = Isolation(self._queue)
         self._deadlines = Deadlines(limits.attempt_s_max)
         self._controls = Controls(
-            self._queue,
-            self._traffic,
-            self._endpoints,
-            self._isolation,
-            self._filling,
-            self._deadlines,
+            self._traffic, self._endpoints, self._isolation, self._filling, self._deadlines
         )
         self._quota = RetryQuota()
         self._reserved: int | None = None
@@ -142,6 +137,9 @@ class Dispatch:
         self._queue.wake(now_s)
         if error := self._silence.over(now_s):
             return [Abort(error)]
+        short = self._filling.short
+        if short and self._endpoints.up() and not self._endpoints.up(but=short):
+            self._queue.part()
         actions = self._controls.ask_some(now_s, is_idle=self.idle)
         alone = self._queue.alone
         others_first = tries_others(self._queue, alone, has_control=self._controls.exist)
@@ -150,17 +148,9 @@ class Dispatch:
         else:
             self._reserved = None
         self._resume_s = math.inf
-        wants = self._isolation.wants if self._filling.is_short else None
-        kept_free = self._endpoints.kept_free(self._reserved, wants)
-        while source := next_source(self._queue, has_control=self._controls.exist):
-            first, window = source[0], self.window
-            if not admits(self._queue, first, self._limits, window, hesitates=self._hesitates):
-                break
-            endpoint = self._endpoints.choose(first.batch.rows, now_s, kept_free)
-            if endpoint is None:
-                self._resume_s = self._endpoints.resume_s(now_s)
-                break
-            actions.append(self._send(source.popleft(), endpoint, now_s))
+        kept_free = self._endpoints.kept_free(self._reserved, self._isolation.wants, short)
+        while send := self._send_next(kept_free, now_s):
+            actions.append(send)
         self.tally.in_flight(len(self._queue.in_flight))
         return actions
 
@@ -215,9 +205,9 @@ class Dispatch:
         if is_killer or (treatment.blames and request.stage is not Stage.PLAIN):
             return self._accuse(Accusation(request, failure, now_s))
         if treatment.blames:
-            request.stage = Stage.ALONE if self._filling.is_short else Stage.APART
+            request.stage = Stage.APART
             self._hesitates = not self._controls.exist
-            if self._filling.is_short and endpoint.requests:
+            if request.endpoint in self._filling.short and endpoint.requests:
                 endpoint.crowded(request, now_s)  # it has joined too many, as likely as not
         elif request.losses >= LOSSES_PLAIN_MAX or request.lates >= LATES_PLAIN_MAX:
             request.stage = Stage.ALONE
@@ -289,12 +279,31 @@ class Dispatch:
             self._queue.put_back(request)
         return []
 
+    def _send_next(self, kept_free: set[int], now_s: float) -> Send | None:
+        """Send the next request, if there is room for it and an endpoint that can take it."""
+        for source in sources(self._queue, has_control=self._controls.exist):
+            if not source:
+                continue
+            first, window = source[0], self.window
+            if not admits(self._queue, first, self._limits, window, hesitates=self._hesitates):
+                return None
+            unfit = self._filling.unfit(first)
+            endpoint = self._endpoints.choose(first.batch.rows, now_s, kept_free | unfit)
+            if endpoint is not None:
+                return self._send(source.popleft(), endpoint, now_s)
+            may_cut = unfit and first.stage is Stage.PLAIN
+            if may_cut and self._endpoints.choose(first.batch.rows, now_s, kept_free) is not None:
+                self._queue.cut(source.popleft())
+                return self._send_next(kept_free, now_s)
+            self._resume_s = self._endpoints.resume_s(now_s)
+        return None
+
     def _send_alone(self, now_s: float) -> list[Action]:
         """Send the next suspect to an endpoint that has nothing else of ours to do."""
         if self._traffic.is_alone:
             return []
         if self._reserved is None or not self._endpoints[self._reserved].is_up:
-            self._reserved = self._endpoints.idlest()
+            self._reserved = self._endpoints.idlest(but=self._filling.short)
         if self._reserved is None or self._endpoints[self._reserved].requests:
             return []
         each = self._endpoints[self._reserved]
@@ -303,7 +312,7 @@ class Dispatch:
         return [self._send(self._queue.alone.popleft(), self._reserved, now_s)]
 
     def _send(self, request: Request, endpoint: int, now_s: float) -> Send:
-        request.is_filled = request.stage is not Stage.PLAIN and self._filling.is_on
+        request.is_filled = request.stage is not Stage.PLAIN and self._filling.fills(endpoint)
         request_id = self._traffic.take_off(request, endpoint, now_s)
         self.tally.attempts += 1
         timeout_s = self._deadlines.deadline_s(request.rows_sent, request.lates)

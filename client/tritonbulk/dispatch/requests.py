@@ -85,7 +85,6 @@ class Queue:
 
     def __init__(self, fill_rows: int) -> None:
         self._fill_rows = fill_rows
-        self._is_parted = False
         self._next = 0
         self._waiting: list[tuple[float, int, Request]] = []
         self.ready: deque[Request] = deque()
@@ -127,8 +126,6 @@ class Queue:
 
     def put_back(self, request: Request) -> None:
         """Send a request again, as soon as there is room."""
-        if self._is_parted and request.stage is Stage.APART:
-            request.stage = Stage.ALONE
         match request.stage:
             case Stage.APART:
                 self.apart.appendleft(request)
@@ -143,12 +140,11 @@ class Queue:
             self.put_back(half)
 
     def part(self) -> None:
-        """From now on send alone whoever was to be sent apart."""
-        self._is_parted = True
-        suspects = list(self.apart)
-        self.apart.clear()
-        for request in reversed(suspects):
-            self.put_back(request)
+        """Send alone whoever was to be sent apart."""
+        while self.apart:
+            request = self.apart.pop()
+            request.stage = Stage.ALONE
+            self.alone.appendleft(request)
 
     def wake(self, now_s: float) -> None:
         """Move those that have waited long enough."""

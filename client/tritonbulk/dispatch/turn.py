@@ -9,12 +9,16 @@ from tritonbulk.dispatch.limits import Limits
 from tritonbulk.dispatch.requests import Queue, Request
 
 
-def next_source(queue: Queue, *, has_control: bool) -> deque[Request]:
-    """Return where the next request comes from: suspects first, since segments wait for them."""
+def sources(queue: Queue, *, has_control: bool) -> tuple[deque[Request], ...]:
+    """Return where the next request comes from, in turn: suspects first, as segments wait for them.
+
+    What cannot be sent to any endpoint keeps nobody else from being sent, but that others are tried
+    before any row is scored.
+    """
     suspects, ready = queue.apart, queue.ready
     if tries_others(queue, suspects, has_control=has_control):
-        return ready
-    return suspects or ready
+        return (ready,)
+    return suspects, ready
 
 
 def tries_others(queue: Queue, suspects: deque[Request], *, has_control: bool) -> bool:
