@@ -27,7 +27,7 @@ from tritonbulk.cli.common import (
     source_options,
 )
 from tritonbulk.cli.stopping import heard_signals
-from tritonbulk.cli.watching import watching, watching_options
+from tritonbulk.cli.watching import lineage, lineage_option, watching, watching_options
 from tritonbulk.errors import StoppedError
 from tritonbulk.lineage import parse_interval
 from tritonbulk.options import SEGMENT_ROWS, STOP_GRACE_S, OutFormat, ScoreOptions
@@ -230,6 +230,7 @@ from tritonbulk.shards import parse_shard
     help="Send less while others wait longer in the model's queue, for example p99=50ms.",
 )
 @watching_options
+@lineage_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def command(**given: Any) -> int:
     """Score files with a model, one output row for every input row, in order.
@@ -280,8 +281,12 @@ def command(**given: Any) -> int:
     )
     with heard_signals() as signals:
         try:
-            with watching(given) as (observer, pace):
+            with (
+                watching(given) as (observer, pace),
+                lineage(given, options, observer.say) as tell,
+            ):
                 result = signals.run(partial(run_score, options), observer, options.stop_grace_s)
+                tell(result)
         except StoppedError:
             if given["log_format"] == "text":
                 click.echo(f"to go on: {_same_command()}", err=True)

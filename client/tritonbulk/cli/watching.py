@@ -11,6 +11,8 @@ import click
 from tritonbulk.cli.progress import Pace, RowProgress
 from tritonbulk.events import RunEvent
 from tritonbulk.metrics import Meter
+from tritonbulk.options import ScoreOptions
+from tritonbulk.result import ScoreResult
 from tritonbulk.running import Observer
 from tritonbulk.telemetry.logs import LOG_FORMATS, LOG_LEVELS, RunLog, configure_logs
 
@@ -55,6 +57,34 @@ def watching_options(command: _Command) -> _Command:
     ):
         command = option(command)
     return command
+
+
+def lineage_option(command: _Command) -> _Command:
+    """Add the option that has lineage events sent."""
+    return click.option(
+        "--openlineage",
+        is_flag=True,
+        help="Send lineage events, as the OPENLINEAGE_… variables say.",
+    )(command)
+
+
+@contextlib.contextmanager
+def lineage(
+    given: Mapping[str, Any], options: ScoreOptions, say: Callable[[str], None]
+) -> Iterator[Callable[[ScoreResult], None]]:
+    """Tell lineage of a run, if `lineage_option` asks for it; gives what is told the result.
+
+    Raises:
+        OptionError: nothing says where events go; a retry does not help.
+        PlatformError: the package is missing; a retry does not help.
+    """
+    if not given["openlineage"]:
+        yield lambda _: None
+        return
+    from tritonbulk.telemetry.openlineage import emitting  # noqa: PLC0415  most runs do not need it
+
+    with emitting(options, say) as tell:
+        yield tell
 
 
 @contextlib.contextmanager
