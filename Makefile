@@ -98,6 +98,10 @@ bench-venv: venv
 	@.venv/bin/python -c 'import pandas' 2>/dev/null || .venv/bin/python -m pip install --quiet \
 	  --disable-pip-version-check --require-hashes --no-deps --requirement requirements/bench.txt
 
+.PHONY: bench-shards
+bench-shards: venv ## 8 shards of a job on 4 simulated accelerators, against the ideal (5 minutes)
+	@.venv/bin/python -m benchmarks.shards
+
 bench-peers: bench-venv ## tritonbulk beside what people use instead, everything
 	@.venv/bin/python -m benchmarks.peers
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tritonbulk.access import Access
-    from tritonbulk.api import score, score_async
+    from tritonbulk.api import commit, score, score_async
     from tritonbulk.contract import Contract
     from tritonbulk.errors import (
         FailureLimitError,
@@ -45,6 +45,7 @@ _HOME = {
     "ServerError": "tritonbulk.errors",
     "TritonbulkError": "tritonbulk.errors",
     "UsageError": "tritonbulk.errors",
+    "commit": "tritonbulk.api",
     "score": "tritonbulk.api",
     "score_async": "tritonbulk.api",
     "score_batches": "tritonbulk.scorer",
@@ -64,6 +65,7 @@ __all__ = [
     "ServerError",
     "TritonbulkError",
     "UsageError",
+    "commit",
     "score",
     "score_async",
     "score_batches",

@@ -8,9 +8,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from tritonbulk.committing import Committed
+from tritonbulk.committing import commit as commit_job
 from tritonbulk.errors import OptionError
 from tritonbulk.given import option_fields, strings
+from tritonbulk.job.stores.opening import open_store
 from tritonbulk.options import ScoreOptions
+from tritonbulk.places import check_single_file
 from tritonbulk.result import ScoreResult
 from tritonbulk.scoring import run_score
 
@@ -59,6 +63,34 @@ def _is_in_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def commit(
+    out: str | Path,
+    *,
+    single_file: str | Path | None = None,
+    csv_guard: bool = True,
+    single_writer: bool = False,
+) -> Committed:
+    """Finish the job in ``out`` whose parts its shards have made, and return what it holds.
+
+    Args:
+        out: as the shards were given.
+        single_file: local file to write all rows to as well; .csv, .jsonl or .parquet.
+        csv_guard: whether a single .csv file is guarded against formulas.
+        single_writer: for object stores that cannot create only.
+
+    Raises:
+        UnfinishedError: parts are missing; ``owed`` says which, and whose. A retry helps once
+            their shards have made them.
+        UsageError: there is no such job, or the single file cannot be; a retry does not help.
+        TritonbulkError: see its class and ``retry_helps``.
+    """
+    file = None if single_file is None else Path(single_file)
+    if file is not None:
+        check_single_file(file, str(out))
+    store = open_store(out, is_single_writer=single_writer)
+    return commit_job(store, single_file=file, csv_guard=csv_guard, is_single_writer=single_writer)
 
 
 async def score_async(

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tritonbulk
 from tritonbulk.checking import status, verify
 from tritonbulk.cli.job import commit_command, status_command
 from tritonbulk.committing import commit
@@ -305,7 +306,9 @@ def test_how_a_job_was_split_is_told_by_names_alone():
 
 def test_an_output_without_a_job_is_not_committed(tmp_path):
     with pytest.raises(OutputError, match="holds no job"):
-        commit(open_store(tmp_path / "out"))
+        tritonbulk.commit(tmp_path / "out")
+    with pytest.raises(OptionError, match="readers would see every row twice"):
+        tritonbulk.commit(tmp_path / "out", single_file=tmp_path / "out" / "all.csv")
 
 
 def test_shards_work_on_an_object_store(program, bucket, tmp_path):
