@@ -49,6 +49,8 @@ class TritonPythonModel:
             os.kill(os.getppid(), signal.SIGKILL)
         if -15 in words:
             time.sleep(2.5)
+        if -16 in words:
+            time.sleep(100000)
         if PAUSE_S:
             time.sleep(PAUSE_S)
         return [answer(x) for x in xs]

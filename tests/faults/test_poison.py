@@ -209,3 +209,24 @@ def test_a_file_of_nothing_but_poison_convicts_nobody(echo_server, tmp_path):
         with pytest.raises(error):
             score(path, tmp_path / f"out{word}", echo_server.grpc)
         assert not list((tmp_path / f"out{word}").glob("part-*"))
+
+
+@pytest.mark.skipif(not FULL, reason="some ten time-outs and restarts; make test-faults-full")
+def test_a_row_that_never_ends_is_convicted_by_an_embedded_server(echo_models, tmp_path):
+    path = write_rows(tmp_path / "rows.parquet", 640, {70: -16})
+    said = []
+    options = ScoreOptions(
+        inputs=(str(path),),
+        model="echo",
+        out=tmp_path / "out",
+        repository=echo_models,
+        input_map={"x": ("x",)},
+        request_timeout_s=6.0,
+    )
+    result = asyncio.run(run_score(options, Observer(said.append)))
+    assert result.rows_failed == 1
+    found = check_output(tmp_path / "out", 640, {70: -16})
+    assert found["_tritonbulk_error"][70].startswith("there was no answer in time")
+    restarts = [text for text in said if "answers nothing any more; starting it again" in text]
+    assert len(restarts) >= 3, said
+    assert not [text for text in said if "load the model again" in text]

@@ -1,6 +1,7 @@
 """The pure half of bench: which trials, what their figures say, and what is recommended."""
 
 import json
+import logging
 from collections import Counter
 from dataclasses import replace
 from itertools import chain, pairwise
@@ -32,9 +33,11 @@ from tritonbulk.bench.trial import (
 from tritonbulk.bench.verdict import judge
 from tritonbulk.bottleneck import Load
 from tritonbulk.cli.bench import command as bench_command
+from tritonbulk.cli.bench_view import SweepView
 from tritonbulk.cli.score import command as score_command
 from tritonbulk.errors import InputError, OptionError
 from tritonbulk.source import open_source
+from tritonbulk.telemetry.logs import configure_logs
 
 BASE = Variant(1, 0, 4096, "1")
 SPACE = Space((64, 256), (1, 4, 16), BASE)
@@ -418,3 +421,18 @@ def test_gpus_are_read_from_metrics():
     assert parse_gpu(METRICS) == Gpu(0.75, 1_000_000_500)
     assert parse_gpu("nv_cpu_utilization 0.9\n") is None
     assert parse_gpu("nv_gpu_utilization banana\n") is None
+
+
+def test_what_a_sweep_says_is_json_where_that_is_asked_for(capfd):
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        configure_logs("json")
+        with SweepView() as view:
+            view.say("warning: the machine is noisy")
+    finally:
+        root.handlers[:], root.level = handlers, level
+    (line,) = capfd.readouterr().err.splitlines()
+    said = json.loads(line)
+    assert (said["event"], said["level"]) == ("said", "warning")
+    assert said["text"] == "the machine is noisy"

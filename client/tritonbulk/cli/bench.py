@@ -31,9 +31,11 @@ from tritonbulk.cli.common import (
     source_options,
     whole_numbers,
 )
+from tritonbulk.cli.watching import log_options
 from tritonbulk.errors import SinkError
 from tritonbulk.options import ScoreOptions
 from tritonbulk.redaction import redact
+from tritonbulk.telemetry.logs import configure_logs
 
 
 def _list(numbers: tuple[int, ...]) -> str:
@@ -140,6 +142,7 @@ def _list(numbers: tuple[int, ...]) -> str:
     metavar="FILE",
     help="HTML report.  [default: beside --out, as .html]",
 )
+@log_options
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as one JSON object.")
 def command(**given: Any) -> int:
     """Find out how fast your rows go through a model, what bounds it, and what to deploy.
@@ -170,6 +173,7 @@ def command(**given: Any) -> int:
         **parse_source_options(given),
     )
     began = datetime.now(UTC)
+    configure_logs(given["log_format"], given["log_level"])
     with SweepView() as view:
         done = asyncio.run(
             _bench(

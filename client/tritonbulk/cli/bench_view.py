@@ -22,6 +22,7 @@ from tritonbulk.bench.verdict import Advice, Verdict
 from tritonbulk.bench.words import advice_value, doubts, knee_words
 from tritonbulk.report.numbers import compact, seconds
 from tritonbulk.report.spark import bar_text, spark_text
+from tritonbulk.telemetry.logs import RunLog, is_json
 
 TABLE_WIDTH, NARROW_WIDTH = 170, 150
 """Columns that the table of cells needs, and below which it leaves out the server's figures."""
@@ -33,13 +34,14 @@ LIVE_ROWS = 16
 
 
 class SweepView:
-    """Shows a sweep as it goes on, on stderr; a context manager."""
+    """Shows a sweep as it goes on, on stderr, as the logs are asked for; a context manager."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
+        self._log = RunLog() if is_json() else None
         self._live = (
             Live(console=self._console, refresh_per_second=4, transient=True)
-            if self._console.is_terminal
+            if self._console.is_terminal and self._log is None
             else None
         )
         self._is_ceiling_told = False
@@ -65,6 +67,9 @@ class SweepView:
 
     def say(self, text: str) -> None:
         """Show one sentence."""
+        if self._log is not None:
+            self._log.say(text)
+            return
         self._console.print(text, style="dim", markup=False, highlight=False, soft_wrap=True)
 
     def tell(self, sweep: Sweep) -> None:

@@ -19,8 +19,8 @@ from tritonbulk.telemetry.logs import LOG_FORMATS, LOG_LEVELS, RunLog, configure
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def watching_options(command: _Command) -> _Command:
-    """Add the options that say who watches a run."""
+def log_options(command: _Command) -> _Command:
+    """Add the options that say what stands on stderr."""
     for option in reversed(
         (
             click.option(
@@ -35,6 +35,16 @@ def watching_options(command: _Command) -> _Command:
                 type=click.Choice(LOG_LEVELS),
                 help="Of the lowest records.  [default: info for json, warning for text]",
             ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def watching_options(command: _Command) -> _Command:
+    """Add the options that say who watches a run."""
+    for option in reversed(
+        (
             click.option(
                 "--metrics-port",
                 type=click.IntRange(0, 65535),
@@ -56,7 +66,7 @@ def watching_options(command: _Command) -> _Command:
         )
     ):
         command = option(command)
-    return command
+    return log_options(command)
 
 
 def lineage_option(command: _Command) -> _Command:

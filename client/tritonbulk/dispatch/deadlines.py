@@ -1,7 +1,8 @@
 """Deadlines of attempts: long against what requests of that size took, short against for ever.
 
 A deadline does not free the server, which goes on executing, so it is generous: an attempt may take
-four times what the slowest hundredth of its size took, and never less than five seconds.
+four times what the slowest hundredth of its size took, and never less than five seconds. While few
+have been measured it may take twenty times the slowest of these, and never less than a minute.
 """
 
 from __future__ import annotations
@@ -11,6 +12,12 @@ from dataclasses import dataclass, field
 
 DEADLINE_S_MIN = 5.0
 FACTOR = 4.0
+
+EARLY_S_MIN = 60.0
+EARLY_FACTOR = 20.0
+"""What holds while fewer than twenty of a size have been measured. Until the first answer of all
+nothing is known, and the limit holds."""
+
 _SAMPLES_MIN = 20
 _SAMPLES_MAX = 200
 _EVERY = 20
@@ -36,7 +43,7 @@ class Deadlines:
     """The deadline of each attempt.
 
     Args:
-        limit_s: seconds that no deadline exceeds, and that one has until enough is known.
+        limit_s: seconds that no deadline exceeds, and that one has until something is known.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -77,7 +84,15 @@ class Deadlines:
             larger = [key for key in self._sizes if key > rows.bit_length()]
             known = (self._sizes[key].p99_s for key in sorted(larger))
             p99_s = next((each for each in known if each is not None), None)
-        if p99_s is None:
-            return self._limit_s
-        usual_s = max(DEADLINE_S_MIN, FACTOR * p99_s)
+        usual_s = self._early_s(rows) if p99_s is None else max(DEADLINE_S_MIN, FACTOR * p99_s)
         return min(usual_s * 2.0 ** min(times_late, 10), self._limit_s)
+
+    def _early_s(self, rows: int) -> float:
+        """Return how long one may take by the few that were measured, of any size."""
+        if not self._sizes:
+            return self._limit_s
+        bits = rows.bit_length()
+        # Fewer rows take no longer than more do, and more take no longer than they are more.
+        nearest = min((key for key in self._sizes if key >= bits), default=max(self._sizes))
+        growth = 2.0 ** max(bits - nearest, 0)
+        return max(EARLY_S_MIN, EARLY_FACTOR * max(self._sizes[nearest].seconds) * growth)
