@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,18 @@ from tritonbulk.errors import DamagedError, InputError, OutputError, PlatformErr
 from tritonbulk.job.commit import look
 from tritonbulk.job.manifest import Manifest, check_tiling
 from tritonbulk.job.owed import Owed, what_is_owed
-from tritonbulk.job.protocol import Standing, StandingJob, follows_on, part_faults, repair
+from tritonbulk.job.protocol import Standing, StandingJob, follows_on, job_names
 from tritonbulk.job.puts import read_listed, read_object
+from tritonbulk.job.repair import (
+    Fault,
+    Remedy,
+    foreign_files,
+    misplaced,
+    part_faults,
+    remedy_of_parts,
+    repair,
+    strays,
+)
 from tritonbulk.job.sharing import look_at_sharing
 from tritonbulk.job.statement import PartStatement, part_number, read_part
 from tritonbulk.job.stores.base import Store
@@ -31,13 +41,13 @@ class JobStatus:
         model: its model's name.
         model_version: the version of that.
         inputs: how many files.
-        parts: how many stand there.
+        parts: how many of its own stand there, by their names.
         parts_expected: how many there will be; None where only reading the inputs tells.
         is_finished: whether its manifest stands there.
         rows: of all parts; None until it is finished.
         rows_failed: of these; None until it is finished.
         problems: one sentence for each part of a finished job that is missing, has another size or
-            is in no manifest.
+            is in no manifest, and for each file that stands in the way of an unfinished one.
         repair: what to do about them; "" if there are none.
         shards: into how many it is split; empty if it is not, or finished.
         owed: what is missing of an unfinished job, by shards; empty if no part is.
@@ -69,9 +79,8 @@ def status(store: Store) -> tuple[JobStatus, ...]:
     standing = _jobs_of(store)
     found = []
     for at, job in enumerate(standing.jobs):
-        problems, own = part_faults(standing, at), standing.numbers(at)
         spec, manifest = job.file.spec, job.manifest
-        expected, splits, owed = _left(store, standing, at)
+        left = _left(store, standing, at)
         found.append(
             JobStatus(
                 fingerprint=job.file.fingerprint,
@@ -79,15 +88,15 @@ def status(store: Store) -> tuple[JobStatus, ...]:
                 model=spec["model"]["name"],
                 model_version=spec["model"]["version"],
                 inputs=len(spec["inputs"]),
-                parts=len(own),
-                parts_expected=expected,
+                parts=left.parts,
+                parts_expected=left.parts_expected,
                 is_finished=manifest is not None,
                 rows=manifest.rows if manifest else None,
                 rows_failed=manifest.rows_failed if manifest else None,
-                problems=problems,
-                repair=repair(standing, at) if problems else "",
-                shards=splits,
-                owed=owed,
+                problems=tuple(map(str, left.faults)),
+                repair=repair(standing, left.faults),
+                shards=left.shards,
+                owed=left.owed,
             )
         )
     return tuple(found)
@@ -105,6 +114,7 @@ class Verified:
         is_finished: whether a manifest says that no part is missing.
         inputs_unchecked: one sentence for each input file that is not among ``inputs_checked`` and
             no problem either: what stands in the way.
+        repair: what to do about the problems; "" if there are none.
     """
 
     parts: int
@@ -113,6 +123,7 @@ class Verified:
     problems: tuple[str, ...]
     is_finished: bool = True
     inputs_unchecked: tuple[str, ...] = ()
+    repair: str = ""
 
 
 def verify(store: Store) -> Verified:
@@ -124,39 +135,29 @@ def verify(store: Store) -> Verified:
         TritonbulkError: the store cannot be read; see its class.
     """
     standing = _jobs_of(store)
-    problems: list[str] = []
+    faults: list[Fault] = []
     unchecked: list[str] = []
     parts = rows = inputs = 0
-    for job in standing.jobs:
+    for at, job in enumerate(standing.jobs):
         if job.manifest is None:
-            found = _unfinished_parts(store, job, standing.parts)
-            parts, rows = parts + len(found.good), rows + sum(each.rows for each in found.good)
-            problems += found.problems
-            continue
-        good: list[PartStatement] = []
-        for entry in job.manifest.parts:
-            try:
-                good.append(_verified_part(store, job, entry))
-            except DamagedError as error:
-                problems.append(f"{entry['name']}: {error}")
+            good = _unfinished_parts(store, standing, at, faults)
+        else:
+            good = _listed_parts(store, standing, at, faults)
+            found = _verified_inputs(job.file.spec, job.manifest)
+            inputs += found.checked
+            unchecked += found.unchecked
+            faults += found.faults
         parts, rows = parts + len(good), rows + sum(each.rows for each in good)
-        if len(good) == len(job.manifest.parts):
-            try:
-                check_tiling(job.file, good)
-            except DamagedError as error:
-                problems.append(str(error))
-        found_inputs = _verified_inputs(job.file.spec, job.manifest)
-        inputs += found_inputs.checked
-        unchecked += found_inputs.unchecked
-        problems += found_inputs.problems
-    problems += [f"{name}: it is no part of a job" for name in standing.foreign]
-    listed = {entry["name"] for entry in standing.listed}
-    is_finished = all(job.manifest for job in standing.jobs)
-    if is_finished:
-        problems += [
-            f"{name}: it is in no manifest" for name in standing.parts if name not in listed
-        ]
-    return Verified(parts, rows, inputs, tuple(problems), is_finished, tuple(unchecked))
+    faults += foreign_files(standing)
+    return Verified(
+        parts,
+        rows,
+        inputs,
+        tuple(map(str, faults)),
+        standing.jobs[-1].manifest is not None,
+        tuple(unchecked),
+        repair(standing, faults),
+    )
 
 
 def _jobs_of(store: Store) -> Standing:
@@ -166,59 +167,78 @@ def _jobs_of(store: Store) -> Standing:
     return standing
 
 
-def _verified_part(store: Store, job: StandingJob, entry: Mapping[str, Any]) -> PartStatement:
-    return _checked_part(read_listed(store, entry), job)
+def _listed_parts(
+    store: Store, standing: Standing, at: int, faults: list[Fault]
+) -> list[PartStatement]:
+    """Read the parts of a finished job; return what those state that are as its manifest lists."""
+    job, good = standing.jobs[at], []
+    assert job.manifest is not None, "it is finished"
+    for entry in job.manifest.parts:
+        try:
+            good.append(_checked_part(read_listed(store, entry), job))
+        except DamagedError as error:
+            faults.append(Fault(entry["name"], str(error), remedy_of_parts(standing, at)))
+    if len(good) == len(job.manifest.parts):
+        try:
+            check_tiling(job.file, good)
+        except DamagedError as error:
+            faults.append(Fault(job_names(at)[1], str(error), Remedy.RESTORE))
+    faults += strays(standing, at)
+    return good
 
 
 def _checked_part(data: bytes, job: StandingJob) -> PartStatement:
-    """Return what a part states, all of it checked."""
-    statement = read_part(data)
+    """Return what a part of a finished job states, all of it checked."""
+    stated = read_part(data)
+    if why := _table_fault(data, stated, job):
+        raise DamagedError(why)
+    if stated.fingerprint != job.file.fingerprint:
+        raise DamagedError("it is a part of another job")
+    return stated
+
+
+def _table_fault(data: bytes, stated: PartStatement, job: StandingJob) -> str | None:
+    """Return what is wrong with the rows of a part whose seal holds; None if nothing is."""
     try:
         table = decode_part(data, job.file.out_format)
-    except (pa.ArrowException, OSError) as error:
-        raise DamagedError("it cannot be read") from error
+    except (pa.ArrowException, OSError):
+        return "it cannot be read"
     # Names only: Parquet gives the items of lists another name, which shows in the type.
     expected = [name for name, _ in job.file.spec["output"]]
-    if (table.num_rows, table.column_names) != (statement.rows, expected):
-        raise DamagedError("its rows or columns are not those that it states")
-    if statement.fingerprint != job.file.fingerprint:
-        raise DamagedError("it is a part of another job")
-    return statement
+    if (table.num_rows, table.column_names) != (stated.rows, expected):
+        return "its rows or columns are not those that it states"
+    return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Unfinished:
-    good: list[PartStatement]
-    problems: list[str]
-
-
-def _unfinished_parts(store: Store, job: StandingJob, names: Iterable[str]) -> _Unfinished:
+def _unfinished_parts(
+    store: Store, standing: Standing, at: int, faults: list[Fault]
+) -> list[PartStatement]:
     """Read the parts of a job that has no manifest yet; each is sealed and says what it is."""
-    found = _Unfinished([], [])
-    latest: PartStatement | None = None
-    for name in names:
+    job, good = standing.jobs[at], list[PartStatement]()
+    for name in standing.parts:
         if (part_number(name) or 0) < job.file.segment_begin:
             continue  # of a job before it
         try:
-            statement = _checked_part(read_object(store, name), job)
+            data = read_object(store, name)
+            stated = read_part(data)
         except DamagedError as error:
-            found.problems.append(f"{name}: {error}")
+            faults.append(Fault(name, str(error), Remedy.RERUN))
             continue
-        if job.file.part_name(statement.segment) != name:
-            found.problems.append(f"{name}: it is the part of another segment")
-        elif latest is not None and not follows_on(latest, statement):
-            found.problems.append(f"{name}: its rows do not go on where those before it end")
+        why = misplaced(job.file, name, stated) or _table_fault(data, stated, job)
+        if why is None and good and not follows_on(good[-1], stated):
+            why = "its rows do not go on where those before it end"
+        if why is None:
+            good.append(stated)
         else:
-            found.good.append(statement)
-            latest = statement
-    return found
+            faults.append(Fault(name, why, Remedy.REMOVE))
+    return good
 
 
 @dataclass(slots=True)
 class _Inputs:
     checked: int
     unchecked: list[str]
-    problems: list[str]
+    faults: list[Fault]
 
 
 def _verified_inputs(spec: Mapping[str, Any], manifest: Manifest) -> _Inputs:
@@ -235,7 +255,8 @@ def _verified_inputs(spec: Mapping[str, Any], manifest: Manifest) -> _Inputs:
             found.unchecked.append(f"{name}: only reading all of it would tell its rows")
             continue
         if now != known or (spec["limit_rows"] is None and rows != now):
-            found.problems.append(f"{name} has {now} rows, of which {rows} were scored")
+            what = f"it has {now} rows, of which {rows} were scored"
+            found.faults.append(Fault(name, what, Remedy.INPUT))
         elif rows != now:
             found.unchecked.append(f"{name}: --limit left {now - rows:,} of its rows unscored")
         else:
@@ -250,13 +271,31 @@ def _rows_scored(inputs: Sequence[object], manifest: Manifest) -> Iterator[tuple
         yield position, max(ends, default=0)
 
 
-def _left(
-    store: Store, standing: Standing, at: int
-) -> tuple[int | None, tuple[int, ...], tuple[Owed, ...]]:
-    """Return how many parts a job will have, its numbers of shards, and what it lacks."""
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What names and sizes tell of a job; see `JobStatus`."""
+
+    parts: int
+    parts_expected: int | None
+    faults: tuple[Fault, ...]
+    shards: tuple[int, ...] = ()
+    owed: tuple[Owed, ...] = ()
+
+
+def _left(store: Store, standing: Standing, at: int) -> _Left:
     job = standing.jobs[at]
     if job.manifest is not None:
-        return len(job.manifest.parts), (), ()
+        names = {entry["name"] for entry in job.manifest.parts}
+        stand = names & standing.parts.keys()
+        return _Left(len(stand), len(names), part_faults(standing, at))
     sharing = look_at_sharing(store, job.file, at)
-    owed = what_is_owed(job.file, sharing, standing.numbers(at))
-    return sharing.segments, tuple(split.count for split in sharing.splits), owed
+    found = strays(standing, at, sharing.segments)
+    extra = {part_number(each.name) for each in found}
+    own = [each for each in standing.numbers(at) if each not in extra]
+    return _Left(
+        len(own),
+        sharing.segments,
+        (*found, *foreign_files(standing)),
+        tuple(split.count for split in sharing.splits),
+        what_is_owed(job.file, sharing, own),
+    )

@@ -10,7 +10,8 @@ from pathlib import Path
 from tritonbulk.errors import DamagedError, OutputError, UnfinishedError
 from tritonbulk.job.commit import OpenJob, look
 from tritonbulk.job.owed import Owed, in_words, what_is_owed
-from tritonbulk.job.protocol import Standing, check_whole
+from tritonbulk.job.protocol import Standing
+from tritonbulk.job.repair import check_whole
 from tritonbulk.job.sharing import look_at_sharing
 from tritonbulk.job.stock import read_parts
 from tritonbulk.job.stores.base import Store

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from tritonbulk.bottleneck import Bottleneck
@@ -37,17 +37,20 @@ class ScoreResult:
         rows_filtered: rows that were read and that ``where`` removed:
             ``rows_in - rows_scored``.
         job: the job's fingerprint.
-        job_rows: rows in its output, those of earlier runs included; of a shard, those of its own
-            parts, as in the next three.
+        job_rows: rows of the job, those of earlier runs included; of an increment, its own alone;
+            of a shard, those of its own parts, as in the next three.
         job_rows_failed: of these, rows with an error.
         segments: parts that this run made.
-        segments_before: parts that stood there when it began.
+        segments_before: parts of the job that stood there when it began.
         bottleneck: the stage that bounded the rate, and the figures that say so; None if there was
             nothing to do.
         profile: the measured choice that pinned batch rows and window; None if none did.
         report: where the run's report is, an HTML file; "" if there is none.
         shard: which part of the job this was; None for all of it. The job is finished by
             ``tritonbulk commit``.
+        output_rows: ``job_rows``, and the rows of the finished jobs beside it in the output.
+        output_rows_failed: of these, rows with an error.
+        output_parts: parts that hold them.
     """
 
     rows_in: int
@@ -75,6 +78,9 @@ class ScoreResult:
     profile: Profile | None
     report: str = ""
     shard: Shard | None = None
+    output_rows: int = 0
+    output_rows_failed: int = 0
+    output_parts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,11 +147,26 @@ def standing_result(
         segments_before=before,
         bottleneck=None,
         profile=None,
+        output_rows=counts.rows,
+        output_rows_failed=counts.rows_failed,
+        output_parts=counts.parts,
+    )
+
+
+def beside(result: ScoreResult, manifests: Iterable[Manifest]) -> ScoreResult:
+    """Return a result that counts the finished jobs of its output as well, if it is in none."""
+    others = [each for each in manifests if each.fingerprint != result.job]
+    return replace(
+        result,
+        output_rows=result.output_rows + sum(each.rows for each in others),
+        output_rows_failed=result.output_rows_failed + sum(each.rows_failed for each in others),
+        output_parts=result.output_parts + sum(len(each.parts) for each in others),
     )
 
 
 def together(first: ScoreResult, more: ScoreResult) -> ScoreResult:
     """Return what two jobs of one output did, the second of which came after the first."""
+    is_one_job = more.job == first.job  # there was nothing after it
     seconds = first.seconds + more.seconds
     scored = first.rows_scored + more.rows_scored
     return replace(
@@ -162,6 +183,8 @@ def together(first: ScoreResult, more: ScoreResult) -> ScoreResult:
         endpoints=more.endpoints or first.endpoints,
         transport=more.transport or first.transport,
         rows_filtered=first.rows_filtered + more.rows_filtered,
+        job_rows=more.job_rows + (0 if is_one_job else first.job_rows),
+        job_rows_failed=more.job_rows_failed + (0 if is_one_job else first.job_rows_failed),
         segments=first.segments + more.segments,
         segments_before=first.segments_before,
         bottleneck=more.bottleneck or first.bottleneck,

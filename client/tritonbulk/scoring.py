@@ -12,7 +12,8 @@ from tritonbulk.clocks import Stopwatch
 from tritonbulk.errors import StoppedError, TritonbulkError
 from tritonbulk.events import RunEvent
 from tritonbulk.job.commit import look, open_job
-from tritonbulk.job.protocol import Standing, StandingJob, check_start, check_whole
+from tritonbulk.job.protocol import Standing, StandingJob, check_start
+from tritonbulk.job.repair import check_whole
 from tritonbulk.job.stores.base import Store
 from tritonbulk.job.stores.opening import open_store
 from tritonbulk.jobrun import (
@@ -31,7 +32,13 @@ from tritonbulk.projection import project
 from tritonbulk.reach import Reach
 from tritonbulk.rejects import list_rejects
 from tritonbulk.reporting import Reporter
-from tritonbulk.result import ScoreResult, counts_of_manifest, standing_result, together
+from tritonbulk.result import (
+    ScoreResult,
+    beside,
+    counts_of_manifest,
+    standing_result,
+    together,
+)
 from tritonbulk.running import Observer, Run
 from tritonbulk.scorer_options import DEFAULT_REPOSITORY
 from tritonbulk.session import Servers, connect, read_contract, serve
@@ -175,7 +182,7 @@ class _Job:
         inputs = await asyncio.to_thread(job_inputs, source, options, standing)
         if inputs is None:
             said = f"no input is new: every file is in {self.store.name} already"
-            return self._unneeded(standing.jobs[-1], watch, said), False
+            return self._unneeded(standing, standing.jobs[-1], watch, said), False
         repository = options.repository or DEFAULT_REPOSITORY
         is_embedded = not (options.endpoints or self.ready)
         files = None
@@ -184,7 +191,7 @@ class _Job:
         asked = asked_of(options, files)
         said = f"this job is finished already; see {self.store.name}"
         if finished := finished_job(standing, inputs, asked):
-            return self._unneeded(finished, watch, said), False
+            return self._unneeded(standing, finished, watch, said), False
         watch.pause()
         given = contextlib.nullcontext(self.ready) if self.ready else serve(options, self._say)
         async with given as servers:
@@ -211,7 +218,7 @@ class _Job:
                     sleep=self.sleep,
                 )
                 if isinstance(job, StandingJob):
-                    return self._unneeded(job, watch, said), False
+                    return self._unneeded(standing, job, watch, said), False
                 run = Run(
                     options,
                     self.observer,
@@ -225,6 +232,7 @@ class _Job:
                 result = await run.carry_out(segment_rows)
             watch.pause()
         # Of what a shard leaves unfinished others have their share.
+        result = beside(result, standing.manifests)
         return result, self._was_begun(standing) and options.shard is None
 
     @staticmethod
@@ -234,7 +242,9 @@ class _Job:
     def _say(self, text: str) -> None:
         self.observer.say(text)
 
-    def _unneeded(self, job: StandingJob, watch: Stopwatch, said: str) -> ScoreResult:
+    def _unneeded(
+        self, standing: Standing, job: StandingJob, watch: Stopwatch, said: str
+    ) -> ScoreResult:
         """Return the result of a run that found its job finished."""
         assert job.manifest is not None, "only a finished job needs no run"
         self.observer.say(said)
@@ -247,7 +257,8 @@ class _Job:
             watch.cpu_s,
             len(job.manifest.parts),
         )
-        return replace(done, profile=self.options.profile, shard=self.options.shard)
+        done = replace(done, profile=self.options.profile, shard=self.options.shard)
+        return beside(done, standing.manifests)
 
 
 def _segment_rows(options: ScoreOptions, standing: Standing, inputs: JobInputs, plan: Plan) -> int:

@@ -17,7 +17,8 @@ from tritonbulk.contract import Contract, InputTensor, OutputTensor, datatype
 from tritonbulk.dispatch import Limits
 from tritonbulk.driver import drive
 from tritonbulk.job.commit import look, open_job
-from tritonbulk.job.protocol import StandingJob, check_start, check_whole
+from tritonbulk.job.protocol import StandingJob, check_start
+from tritonbulk.job.repair import check_whole
 from tritonbulk.job.sharing import tell_count, tell_rows
 from tritonbulk.job.stores.opening import open_store
 from tritonbulk.jobrun import job_inputs, make_spec, missing_segments, part_writer, write_empty

@@ -217,9 +217,16 @@ def test_one_run_finishes_an_increment_and_goes_on_with_files_that_came_since(tr
     narrow_or_wide(folder / "b.parquet", 600, "x" * 100_000)
     result = score_new()
     assert (result["rows_scored"], result["segments"]) == (600, 1)
+    assert (result["job_rows"], result["output_rows"], result["output_parts"]) == (1200, 1200, 2)
     assert ds.dataset(out).to_table(["id"])["id"].to_pylist() == list(range(1200))
     assert (out / "_tritonbulk" / "manifest-0001.json").exists()
-    assert score_new()["rows_scored"] == 0
+    narrow_or_wide(folder / "c.parquet", 1200, "x")
+    added = score_new()
+    assert (added["job_rows"], added["segments_before"]) == (600, 0)
+    assert (added["output_rows"], added["output_parts"]) == (1800, 3)
+    again = run(*words)
+    assert json.loads(again.stdout.splitlines()[-1])["output_rows"] == 1800
+    assert "nothing to score: 1,800 rows in 3 parts, 0 failed, are in " in again.stdout
 
 
 def test_a_run_without_status_columns_stops_at_a_failed_row(rows, triton, tmp_path):

@@ -1,8 +1,8 @@
 """Parts that go or change after they were written: found by the listing, told, repaired."""
 
 import json
-import subprocess
-import sys
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from tests.unit.test_jobrun import asked, digests, program, rows
+from tests.unit.test_jobrun import asked, digests, program, rows, write
+from tritonbulk.checking import status, verify
 from tritonbulk.cli.job import status_command, verify_command
 from tritonbulk.cli.score import _print_summary
 from tritonbulk.errors import DamagedError, MissingError, OptionError, OutputError
 from tritonbulk.job.commit import OpenJob, look
+from tritonbulk.job.repair import listed_names
 from tritonbulk.job.stores.local import LocalStore
 from tritonbulk.projection import project
 from tritonbulk.result import counts_of_manifest, standing_result
@@ -23,14 +25,15 @@ from tritonbulk.result import counts_of_manifest, standing_result
 __all__ = ["program", "rows"]  # fixtures
 
 PART = "part-00000004.parquet"
+MANIFEST = r"_tritonbulk/manifest\.json"
 
 
 def remove(out):
     (out / PART).unlink()
 
 
-def truncate(out):
-    (out / PART).write_bytes((out / PART).read_bytes()[:-1])
+def truncate(out, name=PART):
+    (out / name).write_bytes((out / name).read_bytes()[:-1])
 
 
 def add(out):
@@ -54,19 +57,30 @@ def test_no_manifest_lists_a_part_that_changed_while_the_run_went_on(
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
-    [(remove, "it is missing"), (truncate, "were written"), (add, "it is in no manifest")],
+    ("harm", "told", "mends"),
+    [
+        (remove, "it is missing", rf"restore {PART} from a copy, or delete {MANIFEST}"),
+        (truncate, "were written", rf"restore {PART} from a copy, or delete {MANIFEST}"),
+        (add, "it is in no manifest", r"remove part-00000010\.parquet$"),
+    ],
 )
-def test_a_finished_job_that_is_not_whole_is_told_and_repaired(program, rows, tmp_path, harm, told):
+def test_a_finished_job_that_is_not_whole_is_told_and_repaired(
+    program, rows, tmp_path, harm, told, mends
+):
     out = tmp_path / "out"
     program.run(asked(rows, out=out))
     whole = digests(out)
     harm(out)
-    with pytest.raises(DamagedError, match=rf"{told}.*delete _tritonbulk/manifest\.json"):
+    with pytest.raises(DamagedError, match=f"{told}.*; {mends}"):
         program.run(asked(rows, out=out))
-    shown = CliRunner().invoke(status_command, [str(out), "--json"])
-    assert isinstance(shown.exception, DamagedError)
-    assert told in json.loads(shown.stdout.splitlines()[0])["problems"][0]
+    for command in (status_command, verify_command):
+        shown = CliRunner().invoke(command, [str(out), "--json"])
+        assert isinstance(shown.exception, DamagedError)
+        found = json.loads(next(line for line in shown.stdout.splitlines() if line[0] == "{"))
+        assert len(found["problems"]) == 1
+        assert re.match(mends, found["repair"])
+        assert str(shown.exception).endswith(f"has 1 problem; {found['repair']}")
+    assert status(LocalStore(out))[0].parts == (9 if harm is remove else 10)
     if harm is add:
         (out / "part-00000010.parquet").unlink()
         assert program.run(asked(rows, out=out)) == (0, 10, None)
@@ -75,6 +89,63 @@ def test_a_finished_job_that_is_not_whole_is_told_and_repaired(program, rows, tm
     assert program.run(asked(rows, out=out))[:2] == (1, 9)
     assert digests(out) == whole
     assert CliRunner().invoke(status_command, [str(out)], standalone_mode=False).return_value == 0
+
+
+def test_what_verify_advises_for_an_unfinished_job_is_what_the_next_run_accepts(
+    program, rows, tmp_path
+):
+    out, other, stray = tmp_path / "out", tmp_path / "other", "part-00000099.parquet"
+    program.run(asked(rows, out=out))
+    whole = digests(out)
+    program.run(asked(rows, out=other), model=program.served("2"))
+    (out / "_tritonbulk" / "manifest.json").unlink()
+    shutil.copy(other / PART, out / PART)
+    shutil.copy(out / "part-00000003.parquet", out / stray)
+    (out / "part-00000002.parquet").unlink()
+    truncate(out, "part-00000007.parquet")
+    found = verify(LocalStore(out))
+    assert found.problems == (
+        f"{PART}: it is a part of another job",
+        "part-00000007.parquet: its bytes do not match its seal",
+        f"{stray}: it is the part of segment 3 under another name",
+    )
+    again = "run the same command again, which sets damaged parts aside and scores the rest"
+    assert found.repair == f"remove {PART} and {stray}, then {again}"
+    (told,) = status(LocalStore(out))
+    assert (told.parts, told.parts_expected) == (9, 10)
+    assert told.problems == (f"{stray}: the job has no such segment",)
+    assert told.repair == f"remove {stray}, then run the same command again"
+    assert [each.segments for each in told.owed] == [(2,)]
+    for name, why in ((PART, "another job"), (stray, "segment 3 under another name")):
+        with pytest.raises(OutputError, match=f"{name}: .*{why}; remove it"):
+            program.run(asked(rows, out=out))
+        (out / name).unlink()
+    program.run(asked(rows, out=out))
+    assert digests(out) == whole
+
+
+def test_a_part_that_a_later_job_follows_is_restored(program, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    for name in ("a", "b"):
+        write(folder / f"{name}.parquet")
+        program.run(asked(folder, out=out, only_new=True))
+    remove(out)
+    found = verify(LocalStore(out))
+    assert found.repair == f"restore {PART} from a copy, or score into another --out"
+    write(folder / "c.parquet")
+    with pytest.raises(DamagedError, match=f"{PART}: it is missing; {found.repair}"):
+        program.run(asked(folder, out=out, only_new=True))
+    shown = CliRunner().invoke(status_command, [str(out)])
+    assert "2 jobs in all: 19 parts; 2,000 rows, 0 failed" in shown.stdout
+    (folder / "a.parquet").unlink()
+    write(folder / "b.parquet", rows=900)
+    assert "restore the input " in verify(LocalStore(out)).repair
+
+
+def test_many_names_are_cut_short():
+    assert listed_names(["a"]) == "a"
+    assert listed_names(list("abcdefgh")) == "a, b, c, d, e and 3 more"
 
 
 def test_a_job_that_another_run_finishes_during_the_look_is_whole(program, rows, tmp_path):
@@ -148,26 +219,3 @@ def test_the_summary_of_a_finished_job_is_one_line(program, rows, tmp_path, caps
     assert capsys.readouterr().out == (
         "nothing to score: 1,000 rows in 10 parts, 0 failed, are in out\n"
     )
-
-
-def test_an_interrupt_while_packages_are_imported_is_one_line():
-    """The import interrupts its own process, so there is no moment to hit."""
-    code = (
-        "import signal, sys\n"
-        "class Interrupt:\n"
-        "    def find_spec(self, name, *_):\n"
-        "        if name == 'pyarrow': signal.raise_signal(signal.SIGINT)\n"
-        "sys.meta_path.insert(0, Interrupt())\n"
-        "sys.argv = ['tritonbulk', '--help']\n"
-        "import runpy; runpy.run_module('tritonbulk', run_name='__main__')\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
-    )
-    assert (done.returncode, done.stderr) == (130, "tritonbulk: interrupted\n")
-
-
-def test_the_package_is_a_command():
-    call = [sys.executable, "-m", "tritonbulk", "--help"]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=120, check=False)
-    assert (done.returncode, "score" in done.stdout) == (0, True)

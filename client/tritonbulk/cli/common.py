@@ -273,11 +273,14 @@ def number_or_auto(text: str) -> int | None:
 
 def size_bytes(text: str) -> int:
     """Return the bytes that a size such as ``100MB`` or ``1GiB`` stands for."""
-    found = re.fullmatch(r"(\d+)\s*(?:([kMG])(i?))?B?", text)
+    found = re.fullmatch(r"(\d+)\s*(?:([kmgt])(i?))?b?", text.strip(), re.IGNORECASE)
     if found is None:
-        raise click.BadParameter(f"{text!r} is no size; give for example 100MB or 1GiB")
+        raise click.BadParameter(
+            f"{text!r} is no size; give a whole number of kB, MB, GB, TB (thousands) or KiB, MiB, "
+            "GiB, TiB (1,024s), for example 100MB or 1GiB"
+        )
     number, unit, binary = found.groups()
-    return int(number) * int((1024 if binary else 1000) ** " kMG".index(unit or " "))
+    return int(number) * int((1024 if binary else 1000) ** " kmgt".index((unit or " ").lower()))
 
 
 def duration_s(text: str) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from tritonbulk.checking import JobStatus, Verified, status, verify
+from tritonbulk.checking import JobStatus, status, verify
 from tritonbulk.committing import commit
 from tritonbulk.errors import DamagedError, UnfinishedError
 from tritonbulk.job.owed import in_words
@@ -26,7 +27,7 @@ def status_command(**given: Any) -> int:
     """Show what is done of the job in OUT: a folder, or a URI of an object store's prefix.
 
     Exit codes: 0 nothing is amiss, 2 there is no job, 3 a finished job's part is missing, has
-    another size or is in no manifest.
+    another size or is in no manifest, or something stands in the way of an unfinished job.
     """
     store = open_store(given["out"])
     jobs = status(store)
@@ -34,8 +35,12 @@ def status_command(**given: Any) -> int:
         click.echo(json.dumps(asdict(job)) if given["as_json"] else _shown(job))
         for problem in job.problems:
             click.echo(problem, err=True)
+    if len(jobs) > 1 and not given["as_json"]:
+        click.echo(_in_all(jobs))
     if broken := [job for job in jobs if job.problems]:
-        raise DamagedError(f"{store.name} is not what its manifest lists; {broken[0].repair}")
+        count = sum(len(job.problems) for job in broken)
+        mends = ", then ".join(dict.fromkeys(job.repair for job in broken))
+        raise DamagedError(f"{store.name} has {_counted(count, 'problem')}; {mends}")
     return 0
 
 
@@ -73,9 +78,8 @@ def verify_command(**given: Any) -> int:
     if given["as_json"]:
         click.echo(json.dumps(asdict(found)))
     if found.problems:
-        raise DamagedError(
-            f"{store.name} has {_counted(len(found.problems), 'problem')}; " + _advice(found)
-        )
+        count = _counted(len(found.problems), "problem")
+        raise DamagedError(f"{store.name} has {count}; {found.repair}")
     return 0
 
 
@@ -96,7 +100,8 @@ def verify_command(**given: Any) -> int:
 @click.option(
     "--single-writer",
     is_flag=True,
-    help="For object stores that cannot create only: no other run writes there.",
+    help="For places that cannot create without replacing: you vouch that no other run writes "
+    "there.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def commit_command(**given: Any) -> int:
@@ -132,15 +137,6 @@ def commit_command(**given: Any) -> int:
     return 1 if done.rows_failed else 0
 
 
-def _advice(found: Verified) -> str:
-    if not found.is_finished:
-        return "run the same command again, which sets damaged parts aside and scores the rest"
-    return (
-        "restore what is named above from a copy, or see tritonbulk status, or score into another "
-        "--out"
-    )
-
-
 def _counted(number: int, what: str) -> str:
     """Return a number with its noun, in the plural unless it is 1."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
@@ -154,10 +150,21 @@ def _shown(job: JobStatus) -> str:
     elif job.shards:
         state = "all of them; tritonbulk commit finishes the job"
     if job.is_finished:
-        how = "damaged since it was finished" if job.problems else "finished"
+        how = "changed since it was finished" if job.problems else "finished"
         state = f"{how}: {job.rows:,} rows, {job.rows_failed:,} failed"
     return (
         f"job {job.fingerprint[:19]}, begun by tritonbulk {job.release}\n"
         f"model {job.model} version {job.model_version}, {_counted(job.inputs, 'input')}\n"
         f"{job.parts:,}{of} parts, {state}"
     )
+
+
+def _in_all(jobs: Sequence[JobStatus]) -> str:
+    """Return the sum over a job and its increments; rows are known of finished ones alone."""
+    parts = sum(job.parts for job in jobs)
+    rows, failed = (
+        sum(count or 0 for count in counts)
+        for counts in zip(*((job.rows, job.rows_failed) for job in jobs), strict=True)
+    )
+    of = "" if all(job.is_finished for job in jobs) else " in those that are finished"
+    return f"{len(jobs):,} jobs in all: {parts:,} parts; {rows:,} rows{of}, {failed:,} failed"

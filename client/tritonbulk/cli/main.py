@@ -19,7 +19,7 @@ from typing import NoReturn
 import click
 
 from tritonbulk.allocator import keep_freed_memory
-from tritonbulk.cli.starting import leaving_at_once
+from tritonbulk.cli.starting import how_to_go_on, leaving_at_once
 from tritonbulk.errors import TritonbulkError
 from tritonbulk.redaction import redact
 from tritonbulk.telemetry.logs import complain, is_json
@@ -85,11 +85,16 @@ def main() -> NoReturn:
         complain(error, str(error), error.exit_code)
         _deafen()
         sys.exit(error.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        complain(error, _in_one_line(error), error.exit_code)
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt) as error:
         complain(error, said, interrupted_code)
+        if line := how_to_go_on():
+            click.echo(line, err=True)
         sys.exit(interrupted_code)
     except BrokenPipeError:
         # Whoever read our output has gone; there is nobody left to tell.
@@ -100,6 +105,13 @@ def main() -> NoReturn:
             click.echo(redact(traceback.format_exc()), err=True)
         complain(error, f"{type(error).__name__}, which tritonbulk did not expect", 3)
         sys.exit(3)
+
+
+def _in_one_line(error: click.ClickException) -> str:
+    """Return what is wrong with the command line, and where to look."""
+    said = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    return said if context is None else f"{said} (see {context.command_path} --help)"
 
 
 def _deafen() -> None:

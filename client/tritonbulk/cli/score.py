@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shlex
-import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,9 +23,10 @@ from tritonbulk.cli.common import (
     size_bytes,
     source_options,
 )
+from tritonbulk.cli.starting import how_to_go_on
 from tritonbulk.cli.stopping import heard_signals
 from tritonbulk.cli.watching import lineage, lineage_option, watching, watching_options
-from tritonbulk.errors import StoppedError
+from tritonbulk.errors import OptionError, StoppedError
 from tritonbulk.lineage import parse_interval
 from tritonbulk.options import SEGMENT_ROWS, STOP_GRACE_S, OutFormat, ScoreOptions
 from tritonbulk.polite import parse_yield_to
@@ -54,11 +52,11 @@ from tritonbulk.shards import parse_shard
     help="Output folder, or a URI such as s3://bucket/prefix; a job begun there is continued.",
 )
 @click.option(
-    "--resume/--fresh",
-    default=True,
-    help="Go on with an unfinished job of the same inputs, model and options, or refuse an output "
-    "that holds anything.  [default: resume]",
+    "--resume",
+    is_flag=True,
+    help="Go on with an unfinished job of the same inputs, model and options.  [default]",
 )
+@click.option("--fresh", is_flag=True, help="Refuse an output that holds anything.")
 @click.option("--only-new", is_flag=True, help="Score only files that are new since the last job.")
 @click.option(
     "--load-model", is_flag=True, help="Have the servers at --endpoint load the model first."
@@ -91,7 +89,8 @@ from tritonbulk.shards import parse_shard
 @click.option(
     "--single-writer",
     is_flag=True,
-    help="For object stores that cannot create only: no other run writes there.",
+    help="For places that cannot create without replacing: you vouch that no other run writes "
+    "there.",
 )
 @click.option(
     "--memory",
@@ -242,6 +241,8 @@ def command(**given: Any) -> int:
     Exit codes: 0 all rows ok, 1 finished with failed rows, 2 wrong use, 3 server, I/O or outage,
     4 stopped by a failure limit, 130 or 143 stopped by a signal.
     """
+    if given["resume"] and given["fresh"]:
+        raise OptionError("--resume and --fresh contradict each other; leave one of them out")
     options = ScoreOptions(
         inputs=given["inputs"],
         out=given["out"],
@@ -259,7 +260,7 @@ def command(**given: Any) -> int:
         on_error=given["on_error"],
         nan=given["nan"],
         failed_fraction_max=given["max_failed_fraction"],
-        fresh=not given["resume"],
+        fresh=given["fresh"],
         only_new=given["only_new"],
         strict_inputs=given["strict_inputs"],
         single_writer=given["single_writer"],
@@ -288,8 +289,8 @@ def command(**given: Any) -> int:
                 result = signals.run(partial(run_score, options), observer, options.stop_grace_s)
                 tell(result)
         except StoppedError:
-            if given["log_format"] == "text":
-                click.echo(f"to go on: {_same_command()}", err=True)
+            if line := how_to_go_on():
+                click.echo(line, err=True)
             raise
         _print_summary(result, str(pace))
         if given["as_json"]:
@@ -297,20 +298,13 @@ def command(**given: Any) -> int:
     return 1 if result.job_rows_failed else 0
 
 
-def _same_command() -> str:
-    """Return the command that goes on with this run, without what is secret in its addresses."""
-    words = [word for word in sys.argv[1:] if word != "--fresh"]
-    hidden = [re.sub(r"(://)[^/@]*@|(://[^?]*)\?.*", r"\1\2", word) for word in words]
-    return shlex.join(["tritonbulk", *hidden])
-
-
 def _print_summary(result: ScoreResult, pace: str) -> None:
     if result.shard is not None:
         click.echo(f"shard {result.shard} is done; once all are: tritonbulk commit {result.output}")
     if not result.endpoints:  # no server was needed
         click.echo(
-            f"nothing to score: {result.job_rows:,} rows in {result.segments_before:,} parts, "
-            f"{result.job_rows_failed:,} failed, are in {result.output}"
+            f"nothing to score: {result.output_rows:,} rows in {result.output_parts:,} parts, "
+            f"{result.output_rows_failed:,} failed, are in {result.output}"
         )
         return
     filtered = f", {result.rows_filtered:,} filtered out" if result.rows_filtered else ""
@@ -333,6 +327,11 @@ def _print_summary(result: ScoreResult, pace: str) -> None:
         click.echo(
             f"the job holds {result.job_rows:,} rows in all, {result.job_rows_failed:,} failed; "
             f"{result.segments_before:,} parts were there before"
+        )
+    if result.output_rows > result.job_rows:
+        click.echo(
+            f"with the jobs before it the output holds {result.output_rows:,} rows in "
+            f"{result.output_parts:,} parts, {result.output_rows_failed:,} failed"
         )
     if result.job_rows_failed:
         click.echo("failed rows stand in the output; select them by _tritonbulk_status <> 0")

@@ -21,10 +21,10 @@ from tritonbulk.job.protocol import (
     Start,
     adopts,
     job_names,
-    part_faults,
     start,
 )
 from tritonbulk.job.puts import answer_of, settle
+from tritonbulk.job.repair import part_faults
 from tritonbulk.job.spec import JobFile, JobSpec, read_job
 from tritonbulk.job.statement import PartStatement, part_number, read_part, seal
 from tritonbulk.job.stock import take_stock

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tritonbulk.errors import DamagedError, OutputError
+from tritonbulk.errors import OutputError
 from tritonbulk.job.fingerprint import difference
 from tritonbulk.job.manifest import Manifest, StoredPart
 from tritonbulk.job.spec import OWN_OF_INCREMENTS, Follows, InputIdentity, JobFile, JobSpec
@@ -68,9 +68,14 @@ class Standing:
     foreign: tuple[str, ...] = ()
 
     @property
+    def manifests(self) -> tuple[Manifest, ...]:
+        """Those of all finished jobs, in order."""
+        return tuple(job.manifest for job in self.jobs if job.manifest)
+
+    @property
     def listed(self) -> tuple[Mapping[str, Any], ...]:
         """The manifests' entries of the parts of all finished jobs, in order."""
-        return tuple(entry for job in self.jobs if job.manifest for entry in job.manifest.parts)
+        return tuple(entry for manifest in self.manifests for entry in manifest.parts)
 
     def numbers(self, at: int) -> frozenset[int]:
         """Return the numbers of the parts that stand there of job ``at``."""
@@ -138,57 +143,6 @@ def check_start(standing: Standing, *, is_fresh: bool) -> None:
             f"{standing.name} holds parts but no job ({OWN_FOLDER}/job.json), so nothing tells "
             "what they are; remove them or give another --out"
         )
-
-
-def part_faults(standing: Standing, at: int) -> tuple[str, ...]:
-    """Return how the parts of job ``at`` differ from its manifest by name and size; free to tell.
-
-    Empty of a job that is unfinished.
-    """
-    job = standing.jobs[at]
-    if job.manifest is None:
-        return ()
-    listed = {entry["name"]: entry["bytes"] for entry in job.manifest.parts}
-    found = []
-    for name, size in listed.items():
-        stands = standing.parts.get(name)
-        if stands is None:
-            found.append(f"{name}: it is missing")
-        elif stands != size:
-            found.append(f"{name}: it has {stands:,} bytes, and {size:,} were written")
-    own = standing.numbers(at)
-    extra = (
-        f"{name}: it is in no manifest"
-        for name in standing.parts
-        if name not in listed and part_number(name) in own
-    )
-    return (*found, *extra)
-
-
-def check_whole(standing: Standing) -> None:
-    """Check that the parts of all finished jobs stand there, by name and size.
-
-    Raises:
-        DamagedError: one does not, or there is one too many; says how to repair it.
-    """
-    for at in range(len(standing.jobs)):
-        if found := part_faults(standing, at):
-            more = f" (and {len(found) - 1:,} more)" if len(found) > 1 else ""
-            raise DamagedError(
-                f"{standing.name} is finished, and is not what its manifest lists: "
-                f"{found[0]}{more}; {repair(standing, at)}"
-            )
-
-
-def repair(standing: Standing, at: int) -> str:
-    """Return what mends the parts of a finished job that are not those of its manifest."""
-    extra = "remove a part that is in no manifest"
-    if at + 1 < len(standing.jobs):
-        return f"{extra}; restore others from a copy, or score into another --out"
-    return (
-        f"{extra}; of others restore a copy, or delete {job_names(at)[1]} and run the same command "
-        "again, which scores only what is missing or damaged"
-    )
 
 
 def follows(last: StandingJob) -> Follows:

@@ -11,6 +11,7 @@ from tritonbulk.errors import DamagedError, OutputError
 from tritonbulk.job.manifest import StoredPart
 from tritonbulk.job.protocol import OWN_FOLDER, Standing
 from tritonbulk.job.puts import answer_of
+from tritonbulk.job.repair import misplaced
 from tritonbulk.job.spec import JobFile
 from tritonbulk.job.statement import part_number, read_part
 from tritonbulk.job.stores.base import Store
@@ -41,7 +42,7 @@ def take_stock(
         others: segments, counted from 0 in the job, whose parts are left alone.
 
     Raises:
-        OutputError: a part of another job stands there; a retry does not help.
+        OutputError: a part of another job or segment stands there; a retry does not help.
         SinkError: the store cannot be read; a retry helps once the cause is gone.
     """
 
@@ -88,10 +89,7 @@ def read_parts(
     for name, part in zip(own, found, strict=True):
         if part is None:
             continue
-        statement = part.statement
-        if (statement.fingerprint, file.part_name(statement.segment)) != (file.fingerprint, name):
-            raise OutputError(
-                f"{store.name}/{name} is a part of another job; remove it, or give another --out"
-            )
-        parts[statement.segment] = part
+        if why := misplaced(file, name, part.statement):
+            raise OutputError(f"{store.name}/{name}: {why}; remove it, or give another --out")
+        parts[part.statement.segment] = part
     return parts

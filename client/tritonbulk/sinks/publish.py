@@ -15,8 +15,9 @@ from typing import TypeVar
 
 from tritonbulk.errors import DamagedError, OutputError, SinkError
 from tritonbulk.job.commit import look
-from tritonbulk.job.protocol import StandingJob, check_whole
+from tritonbulk.job.protocol import StandingJob
 from tritonbulk.job.puts import read_listed
+from tritonbulk.job.repair import check_whole
 from tritonbulk.job.stores.base import Store
 from tritonbulk.sinks.base import Portion, PublishedPart, Sink
 
