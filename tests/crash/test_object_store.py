@@ -248,7 +248,7 @@ BUGS = {
         # Which would find it at once.
         (ObjectStore, "prepare", lambda _: None),
     ),
-    "what was sent is taken for what stands there": ((commit_module, "_settle", own_bytes),),
+    "what was sent is taken for what stands there": ((commit_module, "settle", own_bytes),),
 }
 
 
