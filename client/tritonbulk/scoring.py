@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from tritonbulk.assembly import segment_rows_for
 from tritonbulk.clocks import Stopwatch
-from tritonbulk.errors import StoppedError, TritonbulkError
+from tritonbulk.errors import OutputError, StoppedError, TritonbulkError
 from tritonbulk.events import RunEvent
 from tritonbulk.job.commit import look, open_job
 from tritonbulk.job.protocol import Standing, StandingJob, check_start
@@ -137,7 +137,14 @@ class _Job:
             leave_out=options.written,
             is_untrusted=options.untrusted,
         )
-        result, was_begun = await self._once(source)
+        try:
+            result, was_begun = await self._once(source)
+        except OutputError:
+            if options.shard is None or not options.only_new:
+                raise
+            # Another shard may have begun the increment since we looked, before the newest files
+            # came: then its files are those to score.
+            result, was_begun = await self._once(source)
         # What an earlier run has left unfinished comes first; then the files that are new.
         while was_begun and options.only_new and not self._is_stopping():
             more, was_begun = await self._once(source)

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tritonbulk
+from tritonbulk import scoring
 from tritonbulk.checking import status, verify
 from tritonbulk.cli.job import commit_command, status_command
 from tritonbulk.committing import commit
@@ -324,3 +325,36 @@ def test_shards_work_on_an_object_store(program, bucket, tmp_path):
     assert {n: hashlib.sha256(data).hexdigest() for n, data in found.items()} == digests(
         tmp_path / "whole"
     )
+
+
+@pytest.mark.live
+def test_a_shard_that_saw_newer_files_joins_the_increment_that_was_begun(
+    triton, tmp_path, monkeypatch
+):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+
+    def add(name):
+        column = pa.array(np.arange(40), pa.float32())
+        pq.write_table(pa.table(dict.fromkeys("abcd", column)), folder / f"{name}.parquet")
+
+    def shard(text):
+        return tritonbulk.score(
+            folder, model="double", out=out, endpoints=[triton.grpc], input_map={"x": list("abcd")},
+            segment_rows=10, only_new=True, shard=text,
+        )  # fmt: skip
+
+    add("a")
+    for text in ("0/2", "1/2"):
+        shard(text)
+    tritonbulk.commit(out)
+    before = scoring.look(LocalStore(out))
+    add("b")
+    shard("0/2")
+    add("c")
+    looks = iter([before])
+    look = scoring.look
+    monkeypatch.setattr(scoring, "look", lambda *given: next(looks, None) or look(*given))
+    assert shard("1/2").job_rows == 20
+    assert tritonbulk.commit(out).rows == 40
+    assert verify(LocalStore(out)).problems == ()
