@@ -11,7 +11,11 @@ import ray
 import ray.data
 
 from tests.engines.dying import die_once
+from tritonbulk import ScoreOptions, Secret
+from tritonbulk.access import Access
+from tritonbulk.cli.score import command
 from tritonbulk.engines.ray import TritonProcessorConfig, TritonScorer, build_triton_processor
+from tritonbulk.engines.ray_job import score_with_ray
 from tritonbulk.errors import OptionError
 
 pytestmark = [pytest.mark.live, pytest.mark.filterwarnings("ignore")]
@@ -78,6 +82,35 @@ def test_a_processor_takes_rows_through_functions(server, files, wanted):
     )
     found = table_of(processor(ray.data.read_parquet(str(files / "0.parquet"))))
     assert found["half"].to_pylist() == [None if i == 3 else 1001.0 + i for i in range(10_000)]
+
+
+def test_a_job_in_tasks_is_the_job_of_one_run_byte_for_byte(server, files, tmp_path, monkeypatch):
+    asked = ["--model", "poison", "--endpoint", server.grpc, "--segment-rows", "3000"]
+    monkeypatch.chdir(files.parent)
+    for out, more in (("one", []), ("shards", ["--engine", "ray", "--engine-shards", "3"])):
+        words = [files.name, "--out", str(tmp_path / out), *asked, *more]
+        # Failed rows stand in the output.
+        assert command.main(words, standalone_mode=False) == 1, out
+    parts = {path.name: path.read_bytes() for path in (tmp_path / "one").glob("part-*")}
+    assert len(parts) == 16
+    for name, data in parts.items():
+        assert (tmp_path / "shards" / name).read_bytes() == data, name
+    one, shards = (tmp_path / out / "_tritonbulk" / "manifest.json" for out in ("one", "shards"))
+    assert one.read_bytes() == shards.read_bytes()
+
+
+def test_what_tasks_cannot_do_is_refused_before_they_start(tmp_path):
+    given = {"inputs": ("a.parquet",), "model": "m", "out": tmp_path}
+    for more, said in (
+        ({}, "needs --endpoint"),
+        ({"endpoints": ("a:1",), "fresh": True}, "--fresh"),
+        (
+            {"endpoints": ("a:1",), "access": Access(headers={"authorization": Secret("hush")})},
+            "--header-env",
+        ),
+    ):
+        with pytest.raises(OptionError, match=said):
+            score_with_ray(ScoreOptions(**given, **more), 2, print)
 
 
 def test_numbers_without_a_meaning_are_refused():

@@ -104,4 +104,4 @@ def test_predict_batch_udf_gives_predictions_and_errors(spark, scorer, files, wa
 
 def test_types_that_spark_lacks_are_widened():
     given = pa.schema([("a", pa.uint64()), ("b", pa.list_(pa.float16(), 3)), ("c", pa.string())])
-    assert spark_schema(given).types == [pa.decimal128(20), pa.list_(pa.float32(), 3), pa.string()]
+    assert spark_schema(given).types == [pa.decimal128(20), pa.list_(pa.float32()), pa.string()]

@@ -8,7 +8,18 @@ import pytest
 
 import tritonbulk
 
-HEAVY = ("torch", "onnx", "onnxruntime", "sklearn", "lightgbm", "ray", "pyspark", "grpc", "pyarrow")
+HEAVY = (
+    "torch",
+    "onnx",
+    "onnxruntime",
+    "sklearn",
+    "lightgbm",
+    "ray",
+    "pyspark",
+    "daft",
+    "grpc",
+    "pyarrow",
+)
 
 
 def test_all_names_what_is_public_and_every_name_is_there():
@@ -36,7 +47,7 @@ def test_importing_it_loads_no_framework_and_nothing_slow():
 
 
 def test_scoring_loads_no_framework():
-    code = f"import sys, tritonbulk; tritonbulk.score; print([m for m in {HEAVY[:7]} if m in sys.modules])"  # noqa: E501
+    code = f"import sys, tritonbulk; tritonbulk.score, tritonbulk.Scorer; print([m for m in {HEAVY[:8]} if m in sys.modules])"  # noqa: E501
     assert run(code).strip() == "[]"
 
 

@@ -23,6 +23,7 @@ from tritonbulk.cli.common import (
     size_bytes,
     source_options,
 )
+from tritonbulk.cli.engine import engine_options, score_with_engine
 from tritonbulk.cli.starting import how_to_go_on
 from tritonbulk.cli.stopping import heard_signals
 from tritonbulk.cli.watching import lineage, lineage_option, watching, watching_options
@@ -228,6 +229,7 @@ from tritonbulk.shards import parse_shard
     metavar="pQ=TIME",
     help="Send less while others wait longer in the model's queue, for example p99=50ms.",
 )
+@engine_options
 @watching_options
 @lineage_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
@@ -280,6 +282,8 @@ def command(**given: Any) -> int:
         max_age_s=given["max_age"],
         shard=None if given["shard"] is None else parse_shard(given["shard"], os.environ),
     )
+    if given["engine"] is not None:
+        return score_with_engine(options, given["engine_shards"], as_json=given["as_json"])
     with heard_signals() as signals:
         try:
             with (

@@ -62,15 +62,18 @@ def batch_mapper(
 
 
 def spark_schema(schema: pa.Schema) -> pa.Schema:
-    """Return a schema in the types that Spark has: unsigned integers and FP16 become wider ones."""
+    """Return a schema in the types that Spark has.
+
+    Unsigned integers and FP16 become wider ones; lists and bytes lose their fixed size.
+    """
     return pa.schema([pa.field(field.name, _widened(field.type)) for field in schema])
 
 
 def _widened(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(_widened(kind.value_type), kind.list_size)
-    if pa.types.is_list(kind):
+    if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
         return pa.list_(_widened(kind.value_type))
+    if pa.types.is_fixed_size_binary(kind):
+        return pa.binary()
     return _WIDENED.get(kind, kind)
 
 
