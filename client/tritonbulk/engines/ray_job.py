@@ -85,8 +85,8 @@ def _check(options: ScoreOptions) -> None:
         )
     if options.load_model or options.unload_model:
         raise OptionError(
-            "--engine leaves models as they are, since one task would unload what others ask; leave "
-            "--load-model and --unload-model out"
+            "--engine leaves models as they are, since one task would unload what others ask; "
+            "leave --load-model and --unload-model out"
         )
     if options.shard is not None or options.fresh or options.report is not None:
         raise OptionError(
