@@ -4,11 +4,12 @@
 
 The environment is made anew, ``tritonbulk[EXTRA]`` is installed from this tree, ``pip check`` must
 find nothing, and what the extra is for must import. ``gpu`` and ``dev`` are left out: one needs a
-GPU, the other is what `.venv` is.
+GPU, the other is what `.venv` is. uv is used where it is found.
 """
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -50,20 +51,24 @@ def check(extra: str) -> str:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tritonbulk-extra-") as folder:
         python = f"{folder}/bin/python"
+        uv = shutil.which("uv")
+        wanted = f"{PROJECT}[{extra}]"
+        install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wanted]
+        if uv is not None:
+            install = [uv, "pip", "install", "--quiet", "--python", python, wanted]
         steps = (
             [sys.executable, "-m", "venv", folder],
-            [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-             f"{PROJECT}[{extra}]"],
+            install,
             [python, "-m", "pip", "check"],
             [python, "-c", f"import tritonbulk, {IMPORTS.get(extra, 'tritonbulk_export')}"],
             [python, "-m", "tritonbulk", "--version"],
-        )  # fmt: skip
+        )
         outcome = "ok"
         for step in steps:
             done = subprocess.run(step, cwd=folder, capture_output=True, text=True, check=False)
             if done.returncode:
                 said = (done.stdout + done.stderr).strip().splitlines() or ["no word"]
-                outcome = f"FAILED at {step[2] if step[1] == '-m' else step[1]}: {said[-1]}"
+                outcome = f"FAILED at {' '.join(step[1:3])}: {said[-1]}"
                 break
         size_mb = sum(each.lstat().st_size for each in Path(folder).rglob("*")) / 1e6
     return f"| `{extra}` | {outcome} | {size_mb:,.0f} MB | {time.monotonic() - began:,.0f} s |"

@@ -7,7 +7,7 @@ python examples/orchestrators/metaflow_flow.py run --inputs data/days --model fl
 from pathlib import Path
 from typing import Any
 
-from metaflow import FlowSpec, Parameter, retry, step
+from metaflow import FlowSpec, JSONType, Parameter, retry, step
 
 from tritonbulk.integrations.command import ScoreCommand, run
 
@@ -19,7 +19,7 @@ class ScoreDays(FlowSpec):
     model = Parameter("model")
     out = Parameter("out")
     endpoint = Parameter("endpoint")
-    options = Parameter("options", type=dict, default={}, help="more options, as JSON")
+    options = Parameter("options", type=JSONType, default="{}", help="more options, as JSON")
 
     @step
     def start(self) -> None:

@@ -6,6 +6,7 @@ python in_airflow.py SPEC.json      prints one JSON object
 import asyncio
 import json
 import os
+import runpy
 import signal
 import sys
 import threading
@@ -18,17 +19,15 @@ os.environ.setdefault("AIRFLOW_HOME", spec["home"])
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 
-from airflow.sdk import DAG  # noqa: E402
 from airflow.sdk.exceptions import TaskDeferred  # noqa: E402
 
-from tritonbulk.integrations.airflow import ManifestTrigger, TritonBulkScoreOperator  # noqa: E402
+from tritonbulk.integrations.airflow import TritonBulkScoreOperator  # noqa: E402
+from tritonbulk.integrations.airflow_trigger import ManifestTrigger  # noqa: E402
 
 
 def operator(name, **more):
     given = {"inputs": spec["rows"], "model": spec["model"], "options": spec["options"]}
-    return TritonBulkScoreOperator(
-        task_id=name, out=f"{spec['out']}/{name}-{{{{ ds_nodash }}}}", **{**given, **more}
-    )
+    return TritonBulkScoreOperator(task_id=name, out=f"{spec['out']}/{name}", **{**given, **more})
 
 
 class Instance:
@@ -48,16 +47,24 @@ def kill_after_a_part(out, running):
 
 
 def by_dag_test():
-    with DAG("nightly", schedule=None) as dag:
-        operator("score")
-    run = dag.test()
+    # Airflow runs what it finds in its folder.
+    file = Path(os.environ["AIRFLOW_HOME"]) / "dags" / "nightly.py"
+    file.parent.mkdir(exist_ok=True)
+    out = spec["out"] + "/score-{{ ds_nodash }}"
+    file.write_text(
+        "from airflow.sdk import DAG\n"
+        "from tritonbulk.integrations.airflow import TritonBulkScoreOperator\n"
+        "with DAG('nightly', schedule=None) as dag:\n"
+        f"    TritonBulkScoreOperator(task_id='score', inputs={spec['rows']!r}, "
+        f"model={spec['model']!r}, out={out!r}, options={spec['options']!r})\n"
+    )
+    run = runpy.run_path(str(file))["dag"].test()
     (task,) = run.get_task_instances()
     return {"state": str(run.state), "manifest": task.xcom_pull(task_ids="score")}
 
 
 def killed_and_retried():
     task = operator("killed", retries=1, retry_delay=timedelta(0))
-    task.out = f"{spec['out']}/killed"
     threading.Thread(target=kill_after_a_part, args=(task.out, lambda: task), daemon=True).start()
     told = {}
     try:
@@ -73,7 +80,6 @@ def killed_and_retried():
 
 def wrong_use():
     task = operator("wrong", model="no_such_model")
-    task.out = f"{spec['out']}/wrong"
     try:
         task.execute({"ti": Instance()})
     except Exception as error:
@@ -92,7 +98,6 @@ def deferred():
     told = {}
     for name in ("deferred", "died"):
         task = operator(name, deferrable=True, start_s=0.05, stall_s=3.0)
-        task.out = f"{spec['out']}/{name}"
         try:
             task.execute({"ti": Instance()})
             told[name] = {"deferred": False}
@@ -105,7 +110,6 @@ def deferred():
         event = asyncio.run(first_event(ManifestTrigger(**{**arguments, "poll_s": 0.1})))
         # On another worker, which has another object of the operator.
         again = operator(name, deferrable=True, start_s=60.0)
-        again.out = task.out
         manifest = again.resume({"ti": Instance()}, event)
         told[name] = {"deferred": True, "event": event, "manifest": manifest}
     return told

@@ -30,14 +30,17 @@ def score(
 ) -> Path:
     """Finish a job over one file of `ROWS` rows for each of ``begins``, and return its output.
 
+    ``name`` is that of the output in the folder, or a URI.
+
     Row ``i`` has ``y`` = 2 i and ``vector`` = i, i + 1, i + 2; row `FAILED_ROW` has failed.
     """
     (folder / "in").mkdir(exist_ok=True)
     for begin in begins:
         if not (path := folder / "in" / f"{begin:09d}.parquet").exists():
             _write(path, begin)
+    out = name if "://" in name else folder / name
     given: dict[str, Any] = {"segment_rows": SEGMENT_ROWS, "batch_rows": 64, **options}
-    asked = ScoreOptions(inputs=(str(folder / "in"),), model="m", out=folder / name, **given)
+    asked = ScoreOptions(inputs=(str(folder / "in"),), model="m", out=out, **given)
     contract = Contract("m", "sha256:1", _INPUTS, _OUTPUTS)
     model = ServedModel("m", "1", 1024, _INPUTS, _OUTPUTS, contract, "sha256:2")
     program.run(asked, model=model, transport=ScriptedTransport(_answer))

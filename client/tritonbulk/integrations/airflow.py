@@ -1,4 +1,4 @@
-"""Airflow: an operator that scores, and a trigger that waits for a manifest.
+"""Airflow: an operator that scores.
 
     score = TritonBulkScoreOperator(task_id="score", inputs="s3://lake/day={{ ds }}/",
         model="flight_delay", out="s3://lake/scored/{{ ds }}", options={"endpoint": "triton:8001"})
@@ -8,19 +8,15 @@ The XCom value is the path of the manifest; the key ``result`` holds the fields 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from airflow.exceptions import AirflowException, AirflowFailException
 from airflow.sdk import BaseOperator
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from tritonbulk.checking import status
-from tritonbulk.errors import TritonbulkError
+from tritonbulk.integrations.airflow_trigger import ManifestTrigger
 from tritonbulk.integrations.command import RunError, Running, ScoreCommand
-from tritonbulk.job.stores.opening import open_store
 
 
 class TritonBulkScoreOperator(BaseOperator):
@@ -84,38 +80,3 @@ class TritonBulkScoreOperator(BaseOperator):
         """End the run, which commits what is in memory."""
         if self._running is not None:
             self._running.stop()
-
-
-class ManifestTrigger(BaseTrigger):
-    """Fires when all jobs in an output are finished, or when no part has come for too long.
-
-    Args:
-        out: the output.
-        stall_s: seconds without a new part.
-        poll_s: seconds between two looks.
-    """
-
-    def __init__(self, out: str, stall_s: float, poll_s: float = 5.0) -> None:
-        super().__init__()
-        self.out, self.stall_s, self.poll_s = out, stall_s, poll_s
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what makes it again in the triggerer."""
-        arguments = {"out": self.out, "stall_s": self.stall_s, "poll_s": self.poll_s}
-        return "tritonbulk.integrations.airflow.ManifestTrigger", arguments
-
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look at the output until there is something to tell."""
-        clock = asyncio.get_running_loop().time
-        parts, since = -1, clock()
-        while clock() - since < self.stall_s:
-            try:
-                jobs = await asyncio.to_thread(status, open_store(self.out))
-            except TritonbulkError:
-                jobs = ()  # nothing stands there yet, or the store does not answer now
-            if jobs and all(job.is_finished for job in jobs):
-                break
-            if (now := sum(job.parts for job in jobs)) != parts:
-                parts, since = now, clock()
-            await asyncio.sleep(self.poll_s)
-        yield TriggerEvent({"out": self.out})

@@ -14,7 +14,9 @@ from typing import Any
 from kfp import dsl
 
 _SCRIPT = """
-tritonbulk score "$0" --model "$1" --endpoint "$2" --out "$3" $5 || test $? -eq 1
+code=0
+tritonbulk score "$0" --model "$1" --endpoint "$2" --out "$3" $5 || code=$?
+[ "$code" -le 1 ] || exit "$code"
 mkdir -p "$(dirname "$4")"
 printf %s "${3%/}/_tritonbulk/manifest.json" > "$4"
 """
