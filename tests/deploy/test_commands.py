@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 
@@ -121,10 +122,33 @@ def test_a_night_loads_its_model_and_unloads_it(monkeypatch, tmp_path):
     assert pq.read_table(tmp_path / "data" / "scored").num_rows == ROWS
 
 
-def test_the_scorer_of_compose_scores(server, tmp_path):
+@pytest.fixture
+def flights(tmp_path):
+    """The folders of Compose, with a file of flights."""
     write(tmp_path / "data", 0)
     (tmp_path / "data" / "0.parquet").rename(tmp_path / "data" / "flights.parquet")
     (tmp_path / "out").mkdir()
+
+
+@pytest.mark.usefixtures("flights")
+def test_what_the_documents_tell_to_type_scores(server, tmp_path):
+    text = (PROJECT / "docs" / "deploy.md").read_text()
+    inside = re.findall(r"^docker compose .* run --rm scorer (.+)$", text, re.MULTILINE)
+    outside = re.findall(r"^tritonbulk (.+ --endpoint 127\.0\.0\.1:8001)$", text, re.MULTILINE)
+    assert len(inside) >= 3
+    assert outside
+    for line in inside:
+        done = run({"args": shlex.split(line)}, tmp_path, server)
+        assert done.returncode == 0, (line, done.stderr)
+    for line in outside:
+        words = shlex.split(line.replace("127.0.0.1:8001", server.grpc))
+        subprocess.run([sys.executable, "-m", "tritonbulk", *words], cwd=tmp_path, check=True)
+    for name in ("mine", "outside"):
+        assert pq.read_table(tmp_path / "out" / name).num_rows == ROWS
+
+
+@pytest.mark.usefixtures("flights")
+def test_the_scorer_of_compose_scores(server, tmp_path):
     words = [default(word) for word in services()["scorer"]["command"]]
     done = run({"args": words}, tmp_path, server)
     assert done.returncode == 0, done.stderr
