@@ -29,6 +29,7 @@ IMPORTS = {
     "kubeflow": "tritonbulk.integrations.kubeflow",
     "lance": "tritonbulk.sinks.lance, lance",
     "metaflow": "metaflow",
+    "openlineage": "tritonbulk.telemetry.openlineage",
     "otel": "tritonbulk.telemetry.opentelemetry, opentelemetry.sdk",
     "postgresql": "tritonbulk.sinks.postgresql, adbc_driver_postgresql.dbapi",
     "prefect": "tritonbulk.integrations.prefect",
