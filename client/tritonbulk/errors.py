@@ -35,7 +35,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tritonbulk.redaction import redact
 from tritonbulk.text import printable
@@ -56,15 +56,27 @@ class TritonbulkError(Exception):
         exit_code: what the command line exits with (see ``docs/cli.md``).
         retry_helps: True if the same call, unchanged, may succeed later.
         quotes_data: True if its text may quote values of rows, so that no log takes it.
+        log_text: what a log says instead of such a text; "" if there is nothing to be said.
     """
 
     exit_code: int = 3
     retry_helps: bool = False
     quotes_data: bool = False
+    log_text: str = ""
 
     def __init__(self, message: str) -> None:
         lines = map(printable, redact(message).split("\n"))
         super().__init__(_cut("\n".join(lines)))
+
+
+_Error = TypeVar("_Error", bound=TritonbulkError)
+
+
+def quoting(error: _Error, log_text: str) -> _Error:
+    """Return an error whose text may quote values of rows, with what a log says instead."""
+    error.quotes_data = True
+    error.log_text = _cut(printable(redact(log_text)))
+    return error
 
 
 def _cut(text: str) -> str:

@@ -20,6 +20,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from tritonbulk.contract import Contract, OutputTensor
 from tritonbulk.errors import AuthError, InputError, ModelError, OutageError, ParityError
+from tritonbulk.secret_files import PEM_BYTES_MAX, FileTooLargeError, read_within
 from tritonbulk_export.entry_files import CONTRACT_FILE, GOLDEN_FILE
 from tritonbulk_export.golden import EXPECTED_PREFIX
 from tritonbulk_export.parity import gathered
@@ -171,7 +172,11 @@ def _stub(target: LoadTarget) -> Iterator[Any]:
         channel = grpc.insecure_channel(target.endpoint, limits)
     else:
         try:
-            authority = target.ca.read_bytes()
+            authority = read_within(target.ca, PEM_BYTES_MAX)
+        except FileTooLargeError:
+            raise InputError(
+                f"--load-ca {target.ca} holds more than {PEM_BYTES_MAX >> 20} MiB"
+            ) from None
         except OSError as error:
             raise InputError(f"--load-ca {target.ca} cannot be read: {error.strerror}") from error
         channel = grpc.secure_channel(

@@ -5,12 +5,14 @@ import tempfile
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import ipc
 
 from tritonbulk.source import delimited, jsonl, open_source
+from tritonbulk.source.quotes import rows_end
 from tritonbulk.source.unify import common_type
 
 SCHEMA = pa.schema({"n": pa.int64(), "s": pa.string()})
@@ -150,3 +152,29 @@ def test_what_has_no_safe_common_type_has_none():
     assert common_type(pa.null(), pa.string()) == pa.string()
     items = pa.list_(pa.field("element", pa.int32()))
     assert common_type(items, pa.list_(pa.int64())) == pa.list_(pa.int64())
+
+
+def arrow_rows(data):
+    """Return the text of each row as Arrow tells them apart: of a width that none has."""
+    rows = []
+
+    def take(row):
+        rows.append(row.text)
+        return "skip"
+
+    pacsv.read_csv(
+        pa.BufferReader(data),
+        pacsv.ReadOptions(column_names=[str(number) for number in range(40)], use_threads=False),
+        pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=take),
+    )
+    return rows
+
+
+@given(text=st.text('a",\r\n', min_size=1, max_size=30))
+@settings(max_examples=500, deadline=None)
+def test_rows_of_csv_end_where_arrow_ends_them(text):
+    data = text.encode()
+    end, is_quoted = rows_end(data)
+    assert is_quoted == (arrow_rows(data + b"\nlast\n")[-1] != "last")
+    if data[:end].strip() and data[end:].strip():
+        assert arrow_rows(data) == arrow_rows(data[:end]) + arrow_rows(data[end:])

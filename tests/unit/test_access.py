@@ -50,6 +50,7 @@ def test_headers_come_from_the_command_line_variables_and_files(tmp_path, monkey
         ({"plain_headers": ("a=line\nend",)}, "no header can hold"),
         ({"variable_headers": ("a=TRITONBULK_UNSET",)}, "TRITONBULK_UNSET is not set"),
         ({"file_headers": ("a=/no/such/file",)}, "cannot be read"),
+        ({"file_headers": ("a=/dev/zero",)}, "--header-file a: /dev/zero holds more than 16 KiB"),
         ({"tls_cert": "c.pem"}, "belong together"),
     ],
 )
@@ -76,6 +77,9 @@ def test_files_of_tls_are_checked_before_anything_is_sent(tmp_path):
     (tmp_path / "locked.pem").write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
     for access, message in (
         (Access(tls_ca=tmp_path / "gone.pem"), "--tls-ca .* cannot be read"),
+        (Access(tls_ca="/dev/zero"), "--tls-ca /dev/zero holds more than 4 MiB"),
+        (Access(tls_cert="/dev/zero", tls_key=tmp_path / "no.pem"), "--tls-cert .* 4 MiB"),
+        (Access(tls_cert=tmp_path / "no.pem", tls_key="/dev/zero"), "--tls-key .* 4 MiB"),
         (Access(tls_ca=tmp_path / "no.pem"), "--tls-ca .* is not certificates in PEM"),
         (Access(tls_cert=tmp_path / "no.pem", tls_key=tmp_path / "locked.pem"), "encrypted"),
         (Access(tls_cert=tmp_path / "no.pem", tls_key=tmp_path / "no.pem"), "--tls-cert .* is not"),

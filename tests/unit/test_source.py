@@ -345,7 +345,12 @@ BROKEN = [
     ("a.csv", b"", "Empty CSV file"),
     ("a.csv", b"a,a\n1,2\n", "two columns named 'a'"),
     ("a.csv", b"\0\0\0\0", r"a\.csv"),
-    ("a.csv", b"a,b\n1,2\n1,2,3\n", "Row #3: Expected 2 columns, got 3"),
+    ("a.csv", b"a,b\n1,2\n1,2,3\n", "row 3 .* has 3 values where the header has 2"),
+    ("a.csv", b'a,b\n1,x\n2,"open\n3,4\n4,c\n', "a quote in row 3 .* is never closed"),
+    ("a.csv", b'a,b\n1,2\n3,"4\n5,6\n', "a quote in row 3 .* is never closed"),
+    ("a.csv", b'a,b,c\n1,2,3\n4,"5\n6,7,8\n', "a quote in row 3 .* is never closed"),
+    ("a.csv", b'a\n1\n"2\n3', "a quote in row 3 .* is never closed"),
+    ("a.csv", b"a,b\n" + b"1,x\n" * 2**19 + b'1,"x\n1,x\n', "row 524290 .* is never closed"),
     ("a.csv", b"a,b\n1," + b"x" * 2**21 + b"\n", "a row is longer than 1 MiB"),
     ("a.csv", b"a,\xff\n1,2\n", "cannot be read as CSV"),
     ("a.csv", b"a,b\n1,\xff\n", "'b', row 2 .*UTF8"),
@@ -371,6 +376,36 @@ BROKEN = [
     ("a.arrow", b"ARROW1\0\0" + b"\0" * 50, "cannot be read as Arrow IPC"),
     ("a.arrow.gz", gzip.compress(b"ARROW1\0\0"), "Arrow file inside gzip"),
 ]
+
+
+def test_quotes_that_open_nothing_are_no_fault(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'\n\na,b\n1,x"y\n2,"x""y"\n3,"x\ny"\n4,""')
+    ((_, rows),) = read_all(tmp_path / "a.csv")
+    assert rows["b"].to_pylist() == ['x"y', 'x"y', "x\ny", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", b"a,b\n1,2\n1,canary,3\n"),
+        ("a.csv", b"a,b\n" + b"1,2\n" * 2**19 + b"1,canary\n"),
+        ("a.jsonl", b'{"a": 1}\n{"a": "canary"}\n'),
+    ],
+)
+@pytest.mark.parametrize("untrusted", [False, True])
+def test_a_log_quotes_no_value(tmp_path, name, content, untrusted):
+    (tmp_path / name).write_bytes(content)
+
+    def read():
+        source = open_source([str(tmp_path / name)], is_untrusted=untrusted)
+        return list(source.read(2**20, source.schema.names))
+
+    with pytest.raises(InputError) as caught:
+        read()
+    error = caught.value
+    assert error.quotes_data
+    assert name in error.log_text
+    assert "canary" not in error.log_text
 
 
 @pytest.mark.parametrize(("name", "content", "message"), BROKEN)

@@ -16,6 +16,7 @@ from tritonbulk.errors import OptionError
 from tritonbulk.options import Format
 from tritonbulk.redaction import Secret
 from tritonbulk.scorer_options import DEFAULT_REPOSITORY, TransportName
+from tritonbulk.secret_files import secret_of_file
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -242,16 +243,7 @@ def _header_of_variable(name: str, variable: str) -> Secret:
 
 
 def _header_of_file(name: str, path: str) -> Secret:
-    try:
-        value = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        cause = getattr(error, "strerror", None) or "it is no text"
-        raise OptionError(
-            f"--header-file {name}: {path} cannot be read ({cause}); check the path"
-        ) from None
-    if not value:
-        raise OptionError(f"--header-file {name}: {path} is empty; write the value into it")
-    return Secret(value)
+    return secret_of_file(f"--header-file {name}", path)
 
 
 def parse_names(text: str | None) -> tuple[str, ...] | None:

@@ -6,11 +6,11 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from tritonbulk.errors import ModelError, OptionError
 from tritonbulk.redaction import Secret
 from tritonbulk.scorer_options import ScorerOptions
+from tritonbulk.secret_files import secret_of_file
 from tritonbulk.transport import ServedModel
 
 ANY_HOST = "*"
@@ -119,12 +119,5 @@ def _of_variable(name: str, variable: str) -> Secret:
 
 
 def _of_file(name: str, path: str) -> Secret:
-    try:
-        value = Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        cause = getattr(error, "strerror", None) or "it is no text"
-        raise OptionError(
-            f"header_file {name!r}: {path} cannot be read here ({cause}); put it on every host of "
-            "the engine's workers"
-        ) from None
-    return Secret(value)
+    advice = "put it on every host of the engine's workers"
+    return secret_of_file(f"header_file {name!r}", path, advice)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.json as pajson
 
-from tritonbulk.errors import InputError
+from tritonbulk.errors import InputError, quoting
 from tritonbulk.source.columns import measure
 from tritonbulk.source.reader import (
     Description,
@@ -120,10 +120,13 @@ def _parse(
     except pa.ArrowException as error:
         what = re.sub(r" in row (\d+)$", "", cause(error))
         found = re.search(r"in row (\d+)$", cause(error))
+        at = f"at row {row_begin + int(found[1])}" if found else f"after row {row_begin}"
         if "(from 0)" not in what:
-            at = f"at row {row_begin + int(found[1])}" if found else f"after row {row_begin}"
             what = f"{at} (from 0): {what}"
-        raise InputError(f"{file.name}, {what}; mend the file") from error
+        raise quoting(
+            InputError(f"{file.name}, {what}; mend the file"),
+            f"{file.name} cannot be parsed {at} (from 0); mend the file",
+        ) from error
     batches = table.combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], table.schema)
 

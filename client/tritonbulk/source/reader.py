@@ -10,7 +10,7 @@ from typing import Protocol
 import pyarrow as pa
 from pyarrow import fs
 
-from tritonbulk.errors import InputError, SourceError
+from tritonbulk.errors import InputError, SourceError, quoting
 from tritonbulk.options import Format
 from tritonbulk.segments import Block, Gap
 from tritonbulk.text import printable
@@ -23,6 +23,19 @@ _TITLES: Mapping[Format, str] = {
 }
 
 _CAUSE_CHARACTERS_MAX = 300
+
+
+class Told(pa.ArrowInvalid):
+    """What is wrong with a file in our words, in which no value stands, and Arrow's after them.
+
+    Args:
+        words: ours.
+        quoted: Arrow's, which may quote a value.
+    """
+
+    def __init__(self, words: str, quoted: str = "") -> None:
+        super().__init__(words + quoted)
+        self.words = words
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +153,12 @@ def opening(file: InputFile) -> Iterator[None]:
     except MemoryError:
         raise _too_large(file) from None
     except (OSError, pa.ArrowException, UnicodeError) as error:
-        raise InputError(
-            f"input file {file.name} cannot be read as {_TITLES[file.format]} ({cause(error)}); "
-            "convert it, check that it is complete, or name its format with --format"
-        ) from error
+        what = f"input file {file.name} cannot be read as {_TITLES[file.format]}"
+        do = "convert it, check that it is complete, or name its format with --format"
+        told = InputError(f"{what} ({cause(error)}); {do}")
+        if isinstance(error, OSError):
+            raise told from error
+        raise quoting(told, f"{what}{_logged(error, ' (', ')')}; {do}") from error
 
 
 @contextlib.contextmanager
@@ -154,11 +169,20 @@ def reading(file: InputFile) -> Iterator[None]:
     except MemoryError:
         raise _too_large(file) from None
     except (pa.ArrowException, UnicodeError) as error:
-        raise InputError(f"reading {file.name} failed: {cause(error)}; mend the file") from error
+        what = f"reading {file.name} failed"
+        raise quoting(
+            InputError(f"{what}: {cause(error)}; mend the file"),
+            f"{what}{_logged(error, ': ')}; mend the file",
+        ) from error
     except OSError as error:
         raise SourceError(
             f"reading {file.name} failed: {cause(error)}; check that it is complete, then run again"
         ) from error
+
+
+def _logged(error: BaseException, before: str, after: str = "") -> str:
+    """Return what a log may say of a cause; nothing of Arrow's words, which may quote values."""
+    return f"{before}{printable(error.words)}{after}" if isinstance(error, Told) else ""
 
 
 def _too_large(file: InputFile) -> InputError:

@@ -24,7 +24,7 @@ from typing import IO, Any
 import pyarrow as pa
 from pyarrow import fs
 
-from tritonbulk.errors import InputError, PlatformError
+from tritonbulk.errors import InputError, PlatformError, quoting
 from tritonbulk.segments import Block
 from tritonbulk.source.reader import Description, Glance, InputFile, cause, check_values
 from tritonbulk.text import said
@@ -188,7 +188,10 @@ class _Child:
         if head[:1] == REFUSED:
             # Others' words twice over: the file's, through a process that it may have taken over.
             self.is_free = True
-            raise InputError(said(content.decode(errors="replace")))
+            raise quoting(
+                InputError(said(content.decode(errors="replace"))),
+                f"{file.name} cannot be read, or not all of its rows; --log-format text says why",
+            )
         return head[:1], content
 
     def kill(self) -> None:
@@ -235,7 +238,8 @@ def _block(file: InputFile, schema: pa.Schema, content: bytes, row_begin: int) -
             block = stream.read_next_batch()
         check_values(block, row_begin)
     except (pa.ArrowException, OSError, StopIteration) as error:
-        raise InputError(f"reading {file.name} failed: {cause(error)}{_SENTENCE}") from None
+        what = f"reading {file.name} failed"
+        raise quoting(InputError(f"{what}: {cause(error)}{_SENTENCE}"), what + _SENTENCE) from None
     if sorted(block.schema.names) != sorted(schema.names):
         raise _nonsense(file)
     return block

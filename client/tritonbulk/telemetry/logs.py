@@ -134,8 +134,9 @@ def complain(error: BaseException, text: str, exit_code: int) -> None:
     if not is_json():
         sys.stderr.write(f"tritonbulk: {line}\n")
         return
-    quotes = isinstance(error, TritonbulkError) and error.quotes_data
-    said = {"digest": _digest(line)} if quotes else {"text": line}
+    said = {"text": line}
+    if isinstance(error, TritonbulkError) and error.quotes_data:
+        said = {"digest": _digest(line)} | ({"text": error.log_text} if error.log_text else {})
     _record(logging.ERROR, "failed", error=type(error).__name__, exit_code=exit_code, **said)
 
 

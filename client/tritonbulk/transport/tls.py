@@ -17,6 +17,7 @@ import grpc
 
 from tritonbulk.access import Access
 from tritonbulk.errors import AuthError, OptionError
+from tritonbulk.secret_files import PEM_BYTES_MAX, FileTooLargeError, read_within
 from tritonbulk.text import said
 
 LOOK_TIMEOUT_S = 5.0
@@ -44,7 +45,7 @@ def channel_credentials(access: Access) -> grpc.ChannelCredentials | None:
         return None
     _context(access)  # says what is wrong with the files; gRPC would not
     pems = [
-        None if path is None else path.read_bytes()
+        None if path is None else read_within(path, PEM_BYTES_MAX)
         for path in (access.tls_ca, access.tls_key, access.tls_cert)
     ]
     return grpc.ssl_channel_credentials(*pems)
@@ -156,13 +157,19 @@ def _context(access: Access) -> ssl.SSLContext:
 
 def _is_encrypted(key: Path) -> bool:
     with _reading(key, "--tls-key", "a private key in PEM"):
-        return b"ENCRYPTED" in key.read_bytes()
+        return b"ENCRYPTED" in read_within(key, PEM_BYTES_MAX)
 
 
 @contextlib.contextmanager
 def _reading(path: Path | None, option: str, what: str) -> Iterator[None]:
     try:
+        if path is not None:
+            read_within(path, PEM_BYTES_MAX)  # OpenSSL knows no bound
         yield
+    except FileTooLargeError:
+        raise OptionError(
+            f"{option} {path} holds more than {PEM_BYTES_MAX >> 20} MiB; give another file"
+        ) from None
     except ssl.SSLError:
         raise OptionError(f"{option} {path} is not {what}; give another file") from None
     except OSError as error:

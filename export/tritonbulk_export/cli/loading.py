@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from tritonbulk.errors import OptionError
+from tritonbulk.secret_files import secret_of_file
 from tritonbulk_export.serving import LoadTarget
 from tritonbulk_export.spec import DEFAULT_REPOSITORY
 
@@ -52,14 +53,7 @@ def _header(text: str) -> tuple[str, str]:
     name, equals, path = text.partition("=")
     if not (name and equals):
         raise OptionError(f"--load-header-file {text!r} is not of the form NAME=FILE")
-    try:
-        value = Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is no text"
-        raise OptionError(f"--load-header-file {name}: {path} cannot be read: {why}") from error
-    if not value:
-        raise OptionError(f"--load-header-file {name}: {path} is empty")
-    return name.lower(), value
+    return name.lower(), secret_of_file(f"--load-header-file {name}", path).reveal().strip()
 
 
 @click.command(
