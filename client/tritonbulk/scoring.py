@@ -12,7 +12,7 @@ from tritonbulk.clocks import Stopwatch
 from tritonbulk.errors import OutputError, StoppedError, TritonbulkError
 from tritonbulk.events import RunEvent
 from tritonbulk.job.commit import look, open_job
-from tritonbulk.job.protocol import Standing, StandingJob, check_start
+from tritonbulk.job.protocol import Standing, StandingJob, check_server, check_start
 from tritonbulk.job.repair import check_whole
 from tritonbulk.job.stores.base import Store
 from tritonbulk.job.stores.opening import open_store
@@ -128,6 +128,11 @@ class _Job:
     async def run(self) -> ScoreResult:
         """Score what is missing; of increments also those files that came since the last one."""
         options = self.options
+        if options.single_writer:
+            self.observer.say(
+                "warning: --single-writer leaves it to you that no other run writes to "
+                f"{self.store.name}; leave it out where objects can be created without replacing"
+            )
         source = await asyncio.to_thread(
             open_source,
             options.inputs,
@@ -192,6 +197,7 @@ class _Job:
             return self._unneeded(standing, standing.jobs[-1], watch, said), False
         repository = options.repository or DEFAULT_REPOSITORY
         is_embedded = not (options.endpoints or self.ready)
+        check_server(standing, is_embedded=is_embedded)
         files = None
         if is_embedded:
             files = await asyncio.to_thread(hash_model, repository, options.model)

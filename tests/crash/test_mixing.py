@@ -17,6 +17,7 @@ from tests.crash.program import FP32, INPUTS, OUTPUTS, run, served
 from tritonbulk.contract import Column, Contract, InputTensor, OutputTensor, datatype
 from tritonbulk.errors import TritonbulkError
 from tritonbulk.options import ScoreOptions
+from tritonbulk.source import identity
 from tritonbulk.testing import ScriptedTransport
 
 pytestmark = pytest.mark.ci
@@ -162,7 +163,8 @@ MUTATIONS = FILES | MODELS | OPTIONS
 
 
 @pytest.fixture
-def world(folder):
+def world(folder, monkeypatch):
+    monkeypatch.setattr(identity, "ENDS_BYTES", 100)  # as if the files were large
     (folder / "in").mkdir()
     return World(folder)
 

@@ -16,6 +16,7 @@ from tritonbulk.job.protocol import (
     Standing,
     StandingJob,
     Start,
+    check_server,
     follows,
     inputs_to_score,
     start,
@@ -155,6 +156,15 @@ def test_only_new_takes_the_files_that_no_job_holds():
     assert inputs_to_score(standing(first), (A,)) == ((), follows(first))
     with pytest.raises(OutputError, match=r"a has changed.*mtime_ns 1 → 9"):
         inputs_to_score(standing(first), (replace(A, mtime_ns=9), B))
+    a = replace(A, name="/in/a b", mtime_ns=3_000_000_007)
+    local = finished(replace(SPEC, inputs=(a,)), ((0, 0, 100), (0, 100, 200), (0, 200, 250)))
+    with pytest.raises(OutputError, match=r"touch -d @3\.000000007 '/in/a b'"):
+        inputs_to_score(standing(local), (replace(a, mtime_ns=9), B))
+    with pytest.raises(OutputError, match="touch -d"):
+        start(standing(local), replace(SPEC, inputs=(replace(a, mtime_ns=9),)), is_fresh=False)
+    with pytest.raises(OutputError) as refused:
+        inputs_to_score(standing(local), (replace(a, mtime_ns=9, size=11), B))
+    assert "touch" not in str(refused.value)
     second = replace(SPEC, inputs=(B,), follows=follows(first))
     assert second.segment_begin == 3
     assert start(standing(first), second, is_fresh=False) is Start.CREATE
@@ -273,9 +283,27 @@ def test_a_refusal_tells_what_the_user_changed_before_what_follows_from_it():
     other = replace(SPEC, columns=(("a", "float"), ("x", "float")), where="a > 1", inputs=(B, A))
     with pytest.raises(OutputError) as refused:
         start(standing(StandingJob(job_file(), None)), other, is_fresh=False)
-    assert 'differs in inputs in another order; where null → "a > 1"; columns[a] added; run' in str(
-        refused.value
-    )
+    words = 'differs in inputs in another order; where null → "a > 1" (--where); run with'
+    assert words in str(refused.value)
+    wide = replace(SPEC, output=tuple((name, "float") for name in "abcdefgh"), limit_rows=7)
+    with pytest.raises(OutputError) as refused:
+        start(standing(StandingJob(job_file(wide), None)), SPEC, is_fresh=False)
+    assert (
+        "limit_rows 7 → null (--limit); output[x, y] added; "
+        "output[a, b, c, d, e, and 3 more] removed (--keep, --rename); run"
+    ) in str(refused.value)
+
+
+def test_a_job_goes_on_with_the_kind_of_server_that_it_was_begun_with():
+    embedded = replace(SPEC, model=replace(SPEC.model, files_digest="sha256:1"))
+    check_server(standing(), is_embedded=True)
+    for spec, is_embedded, told in (
+        (embedded, False, "begun with the embedded server.*leave --endpoint out"),
+        (SPEC, True, "begun with servers at --endpoint.*give --endpoint again"),
+    ):
+        check_server(standing(StandingJob(job_file(spec), None)), is_embedded=not is_embedded)
+        with pytest.raises(OutputError, match=told):
+            check_server(standing(StandingJob(job_file(spec), None)), is_embedded=is_embedded)
 
 
 def test_a_job_file_or_manifest_that_is_no_json_is_told_in_words():

@@ -5,6 +5,7 @@ import os
 import threading
 from pathlib import Path
 
+import obstore
 import pytest
 
 from tritonbulk.errors import OptionError, OutputError, SinkError
@@ -245,6 +246,12 @@ def test_a_file_is_no_output_folder(tmp_path):
         LocalStore(tmp_path / "out").prepare()
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="there is no /proc")
+def test_a_place_where_nothing_can_be_made_is_told_in_words():
+    with pytest.raises(SinkError, match=r"^writing /proc/x failed: no file can be made there; ch"):
+        LocalStore(Path("/proc/x")).prepare()
+
+
 def test_a_file_system_without_links_and_exclusive_renames_is_found_out(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "hardlink_to", refuse_links)
     LocalStore(tmp_path / "a").prepare()
@@ -350,3 +357,20 @@ def test_an_output_is_a_folder_or_a_uri():
     assert isinstance(open_store("scored"), LocalStore)
     with pytest.raises(OptionError, match="no place that can be written to"):
         open_store("nonsense://a/b")
+    for uri in ("http://host/x", "file:///tmp/x"):
+        with pytest.raises(OptionError, match=f"output {uri} is no place .* give a folder, or a"):
+            open_store(uri)
+
+
+def test_missing_credentials_are_named_by_their_variables(monkeypatch):
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    with pytest.raises(OptionError, match="set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACC"):
+        open_store("az://container/x")
+    store = open_store("gs://bucket/x")
+
+    def refuse(*_):
+        raise obstore.exceptions.GenericError("Error performing token request: GET http://…")
+
+    monkeypatch.setattr(obstore, "list_with_delimiter", refuse)
+    with pytest.raises(UnsureError, match=r"no credentials were found.*set GOOGLE_APPLICATION"):
+        store.sizes("")

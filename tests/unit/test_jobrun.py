@@ -5,6 +5,9 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
+import shlex
+import subprocess
 import time
 from pathlib import Path
 
@@ -27,6 +30,7 @@ from tritonbulk.modelfiles import hash_model
 from tritonbulk.options import ScoreOptions
 from tritonbulk.profile import Profile
 from tritonbulk.projection import project
+from tritonbulk.source import identity
 from tritonbulk.testing import ScriptedTransport
 
 PROGRAM = Path(__file__).parents[1] / "crash" / "program.py"
@@ -208,8 +212,9 @@ def test_a_finished_job_says_so_and_scores_nothing(program, rows, tmp_path):
 
 @pytest.mark.parametrize("when", ["unfinished", "finished"])
 def test_another_input_model_or_option_is_refused_with_the_difference(
-    program, rows, tmp_path, when
+    program, rows, tmp_path, when, monkeypatch
 ):
+    monkeypatch.setattr(identity, "ENDS_BYTES", 1_000)  # as if the file were large
     out = tmp_path / "out"
     program.run(asked(rows, out=out))
     if when == "unfinished":
@@ -237,7 +242,7 @@ def test_another_input_model_or_option_is_refused_with_the_difference(
     refused(r"output\[x\] removed", keep=("id",))
     refused(r"output\[score\] added; output\[y\] removed", rename={"y": "score"})
     refused("--only-new", rows, write(tmp_path / "more.parquet"))
-    refused(r"sha256_ends|sha256 null", strict_inputs=True)
+    refused(r"sha256 null", strict_inputs=True)
     refused("nothing was deleted", fresh=True)
     status_ns = rows.stat().st_mtime_ns
     os.utime(rows, ns=(status_ns, status_ns + 1))
@@ -251,8 +256,30 @@ def test_one_changed_byte_of_an_input_is_refused(program, tmp_path):
     kept = path.stat().st_mtime_ns
     path.write_bytes(path.read_bytes().replace(b"123,123", b"123,124"))
     os.utime(path, ns=(kept, kept))
-    with pytest.raises(OutputError, match="sha256_ends"):
+    with pytest.raises(OutputError, match="sha256"):
         program.run(asked(path, out=out))
+
+
+def test_a_file_that_was_only_touched_is_the_same_or_its_time_can_be_put_back(
+    program, tmp_path, monkeypatch
+):
+    folder, small, large = tmp_path / "in", tmp_path / "small", tmp_path / "large"
+    folder.mkdir()
+    path = write(folder / "a b.parquet")
+    kept = path.stat().st_mtime_ns
+    program.run(asked(folder, out=small, only_new=True))
+    os.utime(path, ns=(1, 1))
+    assert program.run(asked(folder, out=small, only_new=True)) == (0, 0, None)
+    assert program.run(asked(folder, out=small)) == (0, 10, None)
+    os.utime(path, ns=(kept, kept))
+    monkeypatch.setattr(identity, "ENDS_BYTES", 1_000)
+    program.run(asked(folder, out=large, only_new=True))
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(OutputError, match="touch -d @") as refused:
+        program.run(asked(folder, out=large, only_new=True))
+    advised = re.search(r"\((touch -d [^)]*)\)", str(refused.value))
+    subprocess.run(shlex.split(advised[1]), check=True)
+    assert program.run(asked(folder, out=large, only_new=True)) == (0, 0, None)
 
 
 def test_an_input_that_changes_under_the_run_stops_it(program, tmp_path):

@@ -143,3 +143,8 @@ def test_a_uri_is_read_through_fsspec_where_pyarrow_knows_none():
     assert [b.to_pydict() for _, b in source.read(9, ["x", "k"])] == [
         {"x": [1, 2], "k": [7, 7]}
     ] * 2
+
+
+def test_where_output_is_written_needs_no_package_of_its_scheme(tree):
+    (found,) = locate(["in/a.parquet"], None, ["az://user@container/scored"])
+    assert found.name == "in/a.parquet"

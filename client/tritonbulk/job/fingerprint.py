@@ -11,6 +11,10 @@ SHOWN_CHARACTERS_MAX = 60
 """Characters of a value that a difference shows."""
 
 
+NAMES_SHOWN_MAX = 5
+"""Names that a difference lists at one place."""
+
+
 def canonical_json(value: Any) -> bytes:
     """Return the one JSON text of ``value``: members by name, no spaces, UTF-8.
 
@@ -31,7 +35,7 @@ def fingerprint(value: Any) -> str:
 def difference(begun: Any, asked: Any) -> tuple[str, ...]:
     """Return where two JSON values differ, one short text a place: ``inputs[a.csv].size 7 → 8``.
 
-    Lists of things with names are compared by name: ``columns[x] added``, ``columns[y] removed``.
+    Lists of things with names are compared by name: ``output[x, z] added``, ``output[y] removed``.
 
     Empty if, and only if, their canonical JSON is the same.
     """
@@ -54,8 +58,12 @@ def _places(path: str, begun: Any, asked: Any) -> Iterator[str]:
 
 
 def _by_name(path: str, begun: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:
-    yield from (f"{path}[{name}] added" for name in asked if name not in begun)
-    yield from (f"{path}[{name}] removed" for name in begun if name not in asked)
+    for word, here, there in (("added", asked, begun), ("removed", begun, asked)):
+        names = [name for name in here if name not in there]
+        if more := len(names) - NAMES_SHOWN_MAX:
+            names[NAMES_SHOWN_MAX:] = [f"and {more} more"] if more > 0 else []
+        if names:
+            yield f"{path}[{', '.join(names)}] {word}"
     common = [name for name in begun if name in asked]
     for name in common:
         yield from _places(f"{path}[{name}]", begun[name], asked[name])

@@ -15,15 +15,13 @@ from typing import Any
 from tritonbulk.errors import OutputError
 from tritonbulk.job.fingerprint import difference
 from tritonbulk.job.manifest import Manifest, StoredPart
+from tritonbulk.job.refusal import put_back, refusal
 from tritonbulk.job.spec import OWN_OF_INCREMENTS, Follows, InputIdentity, JobFile, JobSpec
 from tritonbulk.job.statement import PartStatement, part_number
 from tritonbulk.segments import Segment
 
 OWN_FOLDER = "_tritonbulk"
 """Folder in the output that holds everything but parts."""
-
-DIFFERENCES_SHOWN_MAX = 5
-"""Differences that a refusal lists."""
 
 
 class Put(enum.Enum):
@@ -117,7 +115,7 @@ def start(standing: Standing, asked: JobSpec, *, is_fresh: bool) -> Start:
             f"{standing.name} holds a job and what --only-new has added to it; add --only-new to "
             "go on, which scores the files that are in none of them, or give another --out"
         )
-    raise _refusal(standing.name, difference(last.file.spec, asked.to_plain()))
+    raise refusal(standing.name, difference(last.file.spec, asked.to_plain()))
 
 
 def check_start(standing: Standing, *, is_fresh: bool) -> None:
@@ -151,6 +149,29 @@ def follows(last: StandingJob) -> Follows:
     return Follows(last.manifest_sha256, last.manifest.segment_end)
 
 
+def check_server(standing: Standing, *, is_embedded: bool) -> None:
+    """Check that a job is gone on with by the kind of server that it was begun with.
+
+    Raises:
+        OutputError: it is not; no retry.
+    """
+    if not standing.jobs:
+        return
+    was_embedded = bool(standing.jobs[-1].file.spec["model"]["files_digest"])
+    if was_embedded and not is_embedded:
+        raise OutputError(
+            f"{standing.name} holds a job that was begun with the embedded server, whose model "
+            "files are part of it, and servers at --endpoint do not show theirs; leave --endpoint "
+            "out, or give another --out"
+        )
+    if is_embedded and not was_embedded:
+        raise OutputError(
+            f"{standing.name} holds a job that was begun with servers at --endpoint, which do not "
+            "show their model's files, so with the embedded server it would be another job; give "
+            "--endpoint again, or another --out"
+        )
+
+
 def check_increment(standing: Standing, asked: JobSpec) -> None:
     """Check that an increment differs from the first job in its inputs and their period alone.
 
@@ -160,7 +181,7 @@ def check_increment(standing: Standing, asked: JobSpec) -> None:
     first = standing.jobs[0].file.spec
     common = {name: value for name, value in first.items() if name not in OWN_OF_INCREMENTS}
     if found := difference(common, asked.beside_inputs()):
-        raise _refusal(standing.name, found)
+        raise refusal(standing.name, found)
 
 
 def inputs_to_score(
@@ -193,10 +214,11 @@ def inputs_to_score(
         if each.name not in scored:
             new.append(each)
         elif found := difference(scored[each.name], _plain(each)):
+            again = put_back([f"inputs[{each.name}].{text}" for text in found])
             raise OutputError(
                 f"{each.name} has changed since it was scored into {standing.name} "
-                f"({'; '.join(found)}), and --only-new takes added files only; score it into "
-                "another --out"
+                f"({'; '.join(found)}), and --only-new takes added files only; "
+                f"{f'{again}, or ' if again else ''}score it into another --out"
             )
     return tuple(new), follows(last)
 
@@ -240,19 +262,3 @@ def follows_on(before: PartStatement, after: PartStatement) -> bool:
 
 def _plain(identity: InputIdentity) -> dict[str, object]:
     return {name: getattr(identity, name) for name in InputIdentity.__slots__}
-
-
-def _refusal(name: str, found: Sequence[str]) -> OutputError:
-    # Options first: there are few, and they tell more than what was derived from them.
-    in_order = sorted(found, key=lambda each: "[" in each.partition(" ")[0])
-    shown = "; ".join(in_order[:DIFFERENCES_SHOWN_MAX])
-    more = len(found) - DIFFERENCES_SHOWN_MAX
-    if more > 0:
-        shown += f"; and {more} more"
-    hint = ""
-    if all(each.startswith("inputs[") and each.endswith("] added") for each in found):
-        hint = ", add --only-new to score the added files alone"
-    return OutputError(
-        f"{name} holds another job, which differs in {shown}; run with what it was begun "
-        f"with{hint}, or give another --out"
-    )

@@ -35,7 +35,8 @@ class InputIdentity:
         mtime_ns: time of the last change, in ns since 1970; None where ``etag`` or ``sha256``
             tells more.
         sha256_ends: hex digest of the first and last 64 KiB; None likewise.
-        sha256: hex digest of the whole, where it was asked for.
+        sha256: hex digest of the whole, where it was asked for or the file is not larger than its
+            ends.
     """
 
     name: str

@@ -10,6 +10,7 @@ import posixpath
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
@@ -91,7 +92,8 @@ def _files_of(name: str, asked: Format | None, written: Sequence[str]) -> Iterat
 def _comparable(written: str | Path) -> str:
     """Return an output in the form in which `_is_in` compares it."""
     if "://" in str(written):
-        return place_of(str(written)).show(place_of(str(written)).path).rstrip("/")
+        parts = urlsplit(str(written))
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}".rstrip("/")
     return Path(written).resolve().as_posix()
 
 

@@ -245,8 +245,11 @@ def sink_errors(what: Path, doing: str = "writing") -> Iterator[None]:
             errno.EDQUOT: "the disk quota is used up; free some space",
             errno.EFBIG: "the file would be larger than this process may write; raise ulimit -f",
             errno.EACCES: "permission denied; choose another --out or change its owner",
+            errno.ENOENT: "no file can be made there; choose another --out",
+            errno.ENOTDIR: "a file stands in the way of its folder; choose another --out",
+            errno.ENAMETOOLONG: "the name is too long; choose another --out",
             errno.EROFS: "the file system is read-only; choose another --out",
-        }.get(error.errno or 0, f"{error}; mend it")
+        }.get(error.errno or 0, f"{error.strerror or error}; mend it")
         raise SinkError(f"{doing} {what} failed: {cause}, then run again") from error
 
 

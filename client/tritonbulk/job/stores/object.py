@@ -34,6 +34,19 @@ RETRIES = 2
 
 _CAUSE_CHARACTERS_MAX = 200
 
+_S3 = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or give this machine a role"
+_GCS = "GOOGLE_APPLICATION_CREDENTIALS to the path of a key file, or give this machine an account"
+_AZURE = "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"
+_CREDENTIALS = {
+    **dict.fromkeys(("s3", "s3a"), _S3),
+    "gs": _GCS,
+    **dict.fromkeys(("az", "azure", "abfs", "abfss", "adl"), _AZURE),
+}
+"""Where credentials come from, by the schemes that can be written to."""
+
+_NO_CREDENTIALS = ("token request", "169.254.169.254", "CredentialsNotLoaded")
+"""Where a client looks that was given none: what a machine of the store's cloud would answer."""
+
 
 class ObjectStore:
     """A prefix of an object store; see `tritonbulk.job.stores.base.Store` for the methods.
@@ -50,6 +63,12 @@ class ObjectStore:
     """
 
     def __init__(self, uri: str, *, is_single_writer: bool = False) -> None:
+        if urlsplit(uri).scheme not in _CREDENTIALS:
+            raise OptionError(
+                f"output {_shown(uri)} is no place that can be written to; give a folder, or a URI "
+                "such as s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+            )
+        self._credentials = _CREDENTIALS[urlsplit(uri).scheme]
         try:
             import obstore  # noqa: PLC0415  optional
             from obstore.store import from_url  # noqa: PLC0415
@@ -81,8 +100,8 @@ class ObjectStore:
             )
         except (self._obstore.exceptions.BaseError, ValueError) as error:
             raise OptionError(
-                f"output {self.name} is no place that can be written to ({_cause(error)}); give a "
-                "folder or a URI such as s3://bucket/prefix"
+                f"output {self.name} cannot be opened ({_cause(error)}); check the URI, and set "
+                f"{self._credentials}"
             ) from None
 
     def _writer(self, size_bytes: int) -> Any:
@@ -241,6 +260,11 @@ class ObjectStore:
             )
         if isinstance(error, FileNotFoundError):
             return SinkError(f"{said} that the bucket exists, then run again")
+        if any(each in str(error) for each in _NO_CREDENTIALS):
+            return UnsureError(
+                f"{doing} {self.name}/{name} failed, since no credentials were found "
+                f"({_cause(error)}); set {self._credentials}, then run again"
+            )
         return UnsureError(f"{said} the store, then run again")
 
 
