@@ -163,7 +163,9 @@ def ray_jobs(scorer: Scorer, addresses: Sequence[str], stack: ExitStack) -> dict
 
     def job(kind: Any, arguments: tuple[Any, ...], batch_rows: int) -> Job:
         def run(source: Path, out: Path) -> None:
-            ray.data.read_parquet(str(source), override_num_blocks=FILES).map_batches(
+            rows = ray.data.read_parquet(str(source))
+            # Small files make one block, which one actor would have for itself.
+            rows.repartition(4 * WORKERS).map_batches(
                 kind,
                 fn_constructor_args=arguments,
                 batch_format="pyarrow",

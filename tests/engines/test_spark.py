@@ -55,6 +55,13 @@ def test_map_in_arrow_scores_as_score_does(spark, scorer, files, wanted):
     assert table_of(df).cast(wanted.schema).equals(wanted)
 
 
+def test_moments_are_kept(spark, server, files):
+    df = spark.read.parquet(str(files / "1.parquet")).selectExpr("x", "timestamp_seconds(id) as t")
+    kept = Scorer("poison", endpoints=server.grpc, keep=["t"])
+    found = [row.t for row in score_dataframe(df, kept).orderBy("t").limit(3).collect()]
+    assert found == [row.t for row in df.orderBy("t").limit(3).collect()]
+
+
 def test_rows_keep_their_order_in_a_partition(spark, scorer, files):
     df = score_dataframe(spark.read.parquet(str(files / "0.parquet")).coalesce(1), scorer)
     assert df.toArrow()["id"].to_pylist() == list(range(10_000))

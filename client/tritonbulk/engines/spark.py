@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from pyspark.sql import DataFrame
-from pyspark.sql.pandas.types import from_arrow_schema, to_arrow_schema
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from tritonbulk.codec.predictions import ERROR_COLUMN, STATUS_COLUMN
 from tritonbulk.errors import FailureLimitError
@@ -41,7 +41,7 @@ def score_dataframe(df: DataFrame, scorer: Scorer) -> DataFrame:
         TritonbulkError: no server tells, or the rows do not fit the model; see its class.
     """
     pinned = scorer.pinned()
-    schema = spark_schema(pinned.output_schema(to_arrow_schema(df.schema)))
+    schema = spark_schema(pinned.output_schema(df.limit(0).toArrow().schema))
     return df.mapInArrow(batch_mapper(pinned), from_arrow_schema(schema))
 
 
