@@ -2,7 +2,8 @@
 
 ::
 
-    python -m benchmarks.sweeps optimum         # 10 searches, and 10 beside a CPU hog (60 min)
+    python -m benchmarks.sweeps optimum         # 10 searches (30 min)
+    python -m benchmarks.sweeps optimum --hog   # 10 beside a CPU hog (30 min)
     python -m benchmarks.sweeps overhead        # bench ÷ score on the same settings (5 min)
     python -m benchmarks.sweeps same            # the same twice, and 10 % slower (15 min)
     python -m benchmarks.sweeps perf_analyzer   # beside NVIDIA's load generator (5 min)
@@ -20,11 +21,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
 import click
 import pyarrow.parquet as pq
@@ -111,40 +112,38 @@ def hog(*, is_there: bool) -> Iterator[None]:
             process.kill()
 
 
-def optimum(folder: Path, *, is_small: bool) -> Iterator[dict[str, Any]]:
+def optimum(folder: Path, *, is_small: bool, is_hogged: bool) -> Iterator[dict[str, Any]]:
     """Search, set what is recommended, measure that by itself: what share of the optimum is it?"""
     curve = known(ACCELERATOR / "accelerator" / "config.pbtxt")
     for seed in range(1 if is_small else 10):
-        for is_hogged in (False, True):
-            with hog(is_there=is_hogged):
-                budget = "20s" if is_small else "2m"
-                found = bench(
-                    folder, "optimum.json", *accelerator(folder), "--budget", budget,
-                    "--seed", str(seed),
-                )  # fmt: skip
-                verdict = found["verdict"]
-                deployed = folder / f"deployed-{seed}-{is_hogged}"
-                deploy(deployed, verdict, found["configured"])
-                again = bench(
-                    folder, "again.json", *accelerator(folder, deployed),
-                    "--batch-rows", str(verdict["batch_rows"]),
-                    "--in-flight", str(verdict["in_flight"]),
-                    "--trial-seconds", "1" if is_small else "4", "--repeats", "3",
-                )  # fmt: skip
-            rate = again["verdict"]["rows_per_second"]
-            yield {
-                "seed": seed,
-                "hog": is_hogged,
-                "share_of_optimum": rate / curve.best_rows_s,
-                "a_off_ms": verdict["fit"]["a_ms"] - curve.base_ms,
-                "b_off_share": verdict["fit"]["b_ms_per_row"] / curve.row_ms - 1,
-                "r2": verdict["fit"]["r2"],
-                **{name: verdict[name] for name in (
-                    "batch_rows", "in_flight", "instances", "queue_delay_us", "max_batch_size",
-                    "bound_by",
-                )},
-                "trials": len(found["trials"]),
-            }  # fmt: skip
+        with hog(is_there=is_hogged):
+            budget = "20s" if is_small else "2m"
+            found = bench(
+                folder, "optimum.json", *accelerator(folder), "--budget", budget,
+                "--seed", str(seed),
+            )  # fmt: skip
+            verdict = found["verdict"]
+            deployed = folder / f"deployed-{seed}"
+            deploy(deployed, verdict, found["configured"])
+            again = bench(
+                folder, "again.json", *accelerator(folder, deployed),
+                "--batch-rows", str(verdict["batch_rows"]),
+                "--in-flight", str(verdict["in_flight"]),
+                "--trial-seconds", "1" if is_small else "4", "--repeats", "3",
+            )  # fmt: skip
+        rate = again["verdict"]["rows_per_second"]
+        yield {
+            "seed": seed,
+            "share_of_optimum": rate / curve.best_rows_s,
+            "a_off_ms": verdict["fit"]["a_ms"] - curve.base_ms,
+            "b_off_share": verdict["fit"]["b_ms_per_row"] / curve.row_ms - 1,
+            "r2": verdict["fit"]["r2"],
+            **{name: verdict[name] for name in (
+                "batch_rows", "in_flight", "instances", "queue_delay_us", "max_batch_size",
+                "bound_by",
+            )},
+            "trials": len(found["trials"]),
+        }  # fmt: skip
 
 
 def deploy(repository: Path, verdict: dict[str, Any], configured: dict[str, Any]) -> None:
@@ -157,7 +156,7 @@ def deploy(repository: Path, verdict: dict[str, Any], configured: dict[str, Any]
     path.write_text(configuration.to_text(edited))
 
 
-def overhead(folder: Path, *, is_small: bool) -> Iterator[dict[str, Any]]:
+def overhead(folder: Path, *, is_small: bool, **_given: bool) -> Iterator[dict[str, Any]]:
     """Measure the same setting by ``score`` and by ``bench``, in turn."""
     workload = WORKLOADS["mlp"]
     make_entry("mlp", folder / "models")
@@ -186,7 +185,7 @@ def overhead(folder: Path, *, is_small: bool) -> Iterator[dict[str, Any]]:
     }
 
 
-def same(folder: Path, *, is_small: bool) -> Iterator[dict[str, Any]]:
+def same(folder: Path, *, is_small: bool, **_given: bool) -> Iterator[dict[str, Any]]:
     """Record many rounds of an accelerator and of a slower one; draw sweeps of them."""
     slowed = folder / "slowed"
     shutil.copytree(ACCELERATOR, slowed)
@@ -227,7 +226,7 @@ def drawn(trials: tuple[Trial, ...], sweeps: int, generator: random.Random) -> l
     return [[trial for trial in trials if trial.round in part] for part in parts]
 
 
-def perf_analyzer(folder: Path, *, is_small: bool) -> Iterator[dict[str, Any]]:
+def perf_analyzer(folder: Path, *, is_small: bool, **_given: bool) -> Iterator[dict[str, Any]]:
     """Measure large requests with ours and with NVIDIA's tool, in turn; nothing is written."""
     command, why_not = fetch(Path("~/.cache/tritonbulk/perf_analyzer").expanduser())
     if not command:
@@ -252,23 +251,28 @@ def perf_analyzer(folder: Path, *, is_small: bool) -> Iterator[dict[str, Any]]:
         }
 
 
-MEASURES = {each.__name__: each for each in (optimum, overhead, same, perf_analyzer)}
+Measure: TypeAlias = Callable[..., Iterator[dict[str, Any]]]
+MEASURES: dict[str, Measure] = {
+    each.__name__: each for each in (optimum, overhead, same, perf_analyzer)
+}
 
 
 @click.command()
 @click.argument("measures", nargs=-1, required=True, type=click.Choice(list(MEASURES)))
 @click.option("--small", is_flag=True, help="Only show that it runs.")
+@click.option("--hog", "is_hogged", is_flag=True, help="Keep one processor busy meanwhile.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("sweeps.jsonl"))
-def main(measures: tuple[str, ...], small: bool, out: Path) -> None:
+def main(measures: tuple[str, ...], small: bool, is_hogged: bool, out: Path) -> None:
     """Measure what can be promised of bench."""
     with out.open("a") as file:
         for name in measures:
             with tempfile.TemporaryDirectory(prefix="sweeps-") as folder:
-                for figures in MEASURES[name](Path(folder), is_small=small):
-                    line = {"measure": name, "small": small, **figures, "machine": environment()}
-                    file.write(json.dumps(line) + "\n")
+                measured = MEASURES[name](Path(folder), is_small=small, is_hogged=is_hogged)
+                for figures in measured:
+                    line = {"measure": name, "small": small, "hog": is_hogged, **figures}
+                    file.write(json.dumps({**line, "machine": environment()}) + "\n")
                     file.flush()
-                    click.echo(json.dumps({"measure": name, **figures}))
+                    click.echo(json.dumps(line))
 
 
 if __name__ == "__main__":
