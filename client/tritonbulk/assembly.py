@@ -31,6 +31,8 @@ def naming(source: Source) -> Callable[[Segment, Batch], str]:
 
     def name_rows(segment: Segment, batch: Batch) -> str:
         name, begin = source.files[segment.file_index].name, batch.row_begin
+        if batch.rows == 1 and not segment.rows_filtered:
+            return f"{name}, row {begin + segment.row_begin} (from 0)"
         if not segment.rows_filtered:
             return f"{name}, counted from row {begin + segment.row_begin} ({batch.rows} rows)"
         end = segment.row_begin + segment.rows + segment.rows_filtered - 1

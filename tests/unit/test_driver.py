@@ -206,9 +206,22 @@ def test_a_prediction_that_is_nan_is_kept_or_fails_its_row():
     assert (done.rows_ok, done.rows_failed) == (1000, 0)
     assert [row for row, y in enumerate(run.column()) if np.isnan(y)] == bad
     with pytest.raises(
-        FailureLimitError, match="4 rows failed, and --max-failed-fraction allows 3"
-    ):
+        FailureLimitError,
+        match=r"4 rows failed, and --max-failed-fraction allows 3.*the first that failed: "
+        r"in.parquet, rows from 3; in.parquet, rows from 253; in.parquet, rows from 503$",
+    ) as caught:
         Run().drive(ScriptedTransport(not_a_number), fails_nan=True, failed_rows_max=3)
+    assert "rows from 3;" in caught.value.log_text
+
+
+def test_the_row_that_may_not_fail_is_named():
+    def poisoned(tensors):
+        if (tensors["x"] == 777).any():
+            raise AttemptFailedError(Failure(13, "INTERNAL", "I refuse this row"))
+        return double(tensors)
+
+    with pytest.raises(FailureLimitError, match=r"none may .*first .*: in.parquet, rows from 777$"):
+        Run().drive(ScriptedTransport(poisoned), failed_rows_max=0, failed_fraction_max=0.0)
 
 
 def test_small_segments_fill_the_window_all_the_same():

@@ -11,6 +11,7 @@ told, ``limits`` has the bounds that do not move. No clock, no I/O: time comes i
 """
 
 from tritonbulk.dispatch.actions import Abort, Action, FailRows, Probe, Say, Send
+from tritonbulk.dispatch.endings import naming_rows
 from tritonbulk.dispatch.limits import (
     Limits,
     batch_rows_auto,
@@ -40,6 +41,7 @@ __all__ = [
     "fill_rows",
     "may_open",
     "meaning",
+    "naming_rows",
     "outcome",
     "refusal",
     "segment_rows_auto",

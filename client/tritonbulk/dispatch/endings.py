@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tritonbulk.dispatch.policy import Failure, Meaning, meaning, quotes_data
 from tritonbulk.errors import (
     AnswerError,
@@ -9,6 +11,7 @@ from tritonbulk.errors import (
     ModelError,
     OutageError,
     TritonbulkError,
+    quoting,
 )
 
 
@@ -64,6 +67,14 @@ def beyond_limit(rows_failed: int, allowed: int, failure: Failure) -> FailureLim
         f"{rows_failed} rows failed, and --max-failed-fraction allows {allowed} (last: {failure}); "
         "look at model and data, or raise the limit"
     )
+
+
+def naming_rows(error: TritonbulkError, rows: Sequence[str]) -> TritonbulkError:
+    """Return the end of a run; after too many failed rows with the names of the first ones."""
+    if not (rows and isinstance(error, FailureLimitError)):
+        return error
+    first = f"the first that failed: {'; '.join(rows)}"
+    return quoting(FailureLimitError(f"{error}; {first}"), f"too many rows failed; {first}")
 
 
 def none_scored(failure: Failure, rows: int) -> TritonbulkError:

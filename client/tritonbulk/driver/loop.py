@@ -6,7 +6,8 @@ One loop owns all state; tasks and threads (one reads, one makes parts, two comm
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import islice
 
 import pyarrow as pa
 
@@ -24,6 +25,7 @@ from tritonbulk.dispatch import (
     Say,
     Send,
     may_open,
+    naming_rows,
     outcome,
 )
 from tritonbulk.driver.announce import Announcer
@@ -46,6 +48,9 @@ from tritonbulk.events import Outcome, RequestEnded, RowsFailed, RunEvent
 from tritonbulk.pipeline import Care, Driven, Joined, Left, NoCare, Pipeline
 from tritonbulk.segments import Batch, Segment, plan_batches
 from tritonbulk.transport import Transport
+
+NAMED_ROWS_MAX = 3
+"""Rows that were given up and that the end of a run names, if there were too many."""
 
 WATCH_S = 1.0
 """Pause between two looks at the embedded server."""
@@ -140,6 +145,7 @@ class _Driver:
         self._cut_short = False
         self._rows_filtered = 0
         self._works: set[asyncio.Task[None]] = set()
+        self._given_up: list[str] = []
 
     async def watch(
         self, watch: Callable[[], None], look: Callable[[], Awaitable[float | None]] | None
@@ -280,11 +286,18 @@ class _Driver:
     def _refuse_nan(self, batch: Batch, open_: OpenSegment) -> None:
         """Fail the rows of a batch whose prediction is NaN."""
         given = batch.row_begin, batch.rows, NAN.code, NAN.text
-        if count := len(open_.predictions.fail_nan(*given)):
+        found = open_.predictions.fail_nan(*given)
+        if count := len(found):
+            self._name_given_up(open_, found)
             if self._note is not None:
                 self._note(RowsFailed(count, NAN.code, NAN.text))
             if error := self._dispatch.tally.refuse(count, NAN):
-                raise error
+                raise naming_rows(error, self._given_up)
+
+    def _name_given_up(self, open_: OpenSegment, rows: Iterable[int]) -> None:
+        for row in islice(rows, NAMED_ROWS_MAX - len(self._given_up)):
+            one = Batch(open_.segment.index, row, 1)
+            self._given_up.append(self._pipeline.name_rows(open_.segment, one))
 
     def _probed(self, asked: Probe, failure: Failure | None) -> None:
         now_s = self._clock()
@@ -347,6 +360,8 @@ class _Driver:
                 case Probe():
                     self._report(self._probe, action)
                 case FailRows(batch, failure):
+                    rows = range(batch.row_begin, batch.row_begin + batch.rows)
+                    self._name_given_up(self._open[batch.segment], rows)
                     self._open[batch.segment].predictions.fail(
                         batch.row_begin, batch.rows, failure.code, failure.text
                     )
@@ -356,7 +371,7 @@ class _Driver:
                 case Say(text):
                     self._say(text)
                 case Abort(error):
-                    raise error
+                    raise naming_rows(error, self._given_up)
 
     def _settle(self, index: int) -> None:
         """Report progress after some rows of a segment were settled; write it if all were."""
