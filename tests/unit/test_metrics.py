@@ -9,6 +9,7 @@ import pytest
 from tritonbulk.errors import OptionError
 from tritonbulk.events import EndpointChanged, RequestEnded, RowsFailed
 from tritonbulk.metrics import METRICS, Meter
+from tritonbulk.telemetry.logs import RunLog
 from tritonbulk.telemetry.prometheus import PrometheusSink, serving
 
 DOCS = Path(__file__).parents[2] / "docs" / "observability.md"
@@ -68,3 +69,15 @@ def test_what_a_run_tells_is_shown_over_http():
     shown = set(re.findall(r"^# TYPE (\w+) (?:counter|gauge|histogram)$", text, re.MULTILINE))
     created = {name for name in shown if name.endswith("_created")}
     assert shown - created == {metric.exposed_name for metric in METRICS}
+
+
+def test_a_log_warns_once_of_an_outage_and_seldom_of_rows(caplog):
+    log = RunLog()
+    with caplog.at_level("DEBUG", "tritonbulk"):
+        for state in ("resting", "probing", "resting", "probing", "up", "resting"):
+            log.note(EndpointChanged("a:1", state, "connection refused"))
+        for status in (13, 13, 13, 3):
+            log.note(RowsFailed(1, status, "poison"))
+    levels = [record.levelname for record in caplog.records]
+    assert levels[:6] == ["WARNING", "DEBUG", "DEBUG", "DEBUG", "INFO", "WARNING"]
+    assert levels[6:] == ["WARNING", "DEBUG", "DEBUG", "WARNING"]

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from tritonbulk.errors import TritonbulkError
-from tritonbulk.events import EndpointChanged, RowsFailed, RunEvent
+from tritonbulk.events import EndpointChanged, EndpointState, RowsFailed, RunEvent
 from tritonbulk.redaction import redact
 from tritonbulk.text import printable
 
@@ -82,6 +82,8 @@ class RunLog:
 
     def __init__(self) -> None:
         self._began_s = self._told_s = time.monotonic()
+        self._out: set[str] = set()
+        self._failed_told_s: dict[int, float] = {}
 
     def say(self, text: str) -> None:
         """Record one sentence."""
@@ -110,16 +112,32 @@ class RunLog:
         )
 
     def note(self, event: RunEvent) -> None:
-        """Record what happens to endpoints and to rows that are given up."""
+        """Record what happens to endpoints and to rows that are given up.
+
+        An endpoint that stays out is a warning once; what is tried meanwhile is for debugging, as
+        are rows that fail soon after others did of the same status.
+        """
         match event:
             case EndpointChanged(endpoint, state, reason, quotes):
-                level = logging.INFO if state == "up" else logging.WARNING
+                level = self._level(endpoint, state)
                 why = {"digest": _digest(reason)} if quotes else {"reason": reason}
                 _record(level, "endpoint", endpoint=endpoint, state=state, **why)
             case RowsFailed(rows, status, text):
-                _record(
-                    logging.WARNING, "rows_failed", rows=rows, code=status, digest=_digest(text)
-                )
+                now_s = time.monotonic()
+                told_s = self._failed_told_s.get(status)
+                is_soon = told_s is not None and now_s - told_s < PROGRESS_EVERY_S
+                if not is_soon:
+                    self._failed_told_s[status] = now_s
+                level = logging.DEBUG if is_soon else logging.WARNING
+                _record(level, "rows_failed", rows=rows, code=status, digest=_digest(text))
+
+    def _level(self, endpoint: str, state: EndpointState) -> int:
+        was_out = endpoint in self._out
+        if state in ("up", "gone"):
+            self._out.discard(endpoint)
+            return logging.INFO if state == "up" else logging.WARNING
+        self._out.add(endpoint)
+        return logging.DEBUG if was_out else logging.WARNING
 
 
 def complain(error: BaseException, text: str, exit_code: int) -> None:

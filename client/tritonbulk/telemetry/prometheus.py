@@ -6,7 +6,14 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    start_http_server,
+)
 
 from tritonbulk.errors import OptionError
 from tritonbulk.metrics import METRICS, Metric
@@ -18,6 +25,7 @@ class PrometheusSink:
     """Holds the metrics of one run in a registry of its own; a `tritonbulk.metrics.MetricSink`."""
 
     def __init__(self) -> None:
+        disable_created_metrics()  # series that no list of ours names
         makers = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
         self.registry = CollectorRegistry()
         self._of = {
