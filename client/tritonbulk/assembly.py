@@ -65,7 +65,7 @@ def make_pipeline(
         segments=segments,
         name_rows=name_rows,
         encoder=RequestEncoder(model.name, model.version, plan.inputs, plan.outputs, priority),
-        decoder=ResponseDecoder(plan.outputs, model.version),
+        decoder=ResponseDecoder(plan.outputs, model.version, model.name),
         fed=plan.fed,
         outputs=plan.outputs,
         names=plan.names,

@@ -355,3 +355,18 @@ def test_bytes_that_are_no_text_are_a_wrong_answer():
     predictions.put(0, decode_response(data, [output], 1, ""))
     with pytest.raises(AnswerError, match="must be UTF-8"):
         predictions.to_columns()
+
+
+@pytest.mark.parametrize("named", ["", "m", "other"])
+def test_an_answer_for_another_model_is_refused(named):
+    answer = service_pb2.ModelInferResponse.FromString(
+        encode_answer("1", {"y": np.zeros((2, 1), np.float32)})
+    )
+    answer.model_name = named
+    decoder = ResponseDecoder([OutputTensor("y", datatype("FP32"), (1,))], "1", "m")
+    reply = Reply(answer.SerializeToString())
+    if named != "other":
+        assert decoder.decode(reply, 2)[0].shape == (2, 1)
+        return
+    with pytest.raises(AnswerError, match="for model 'other' instead of 'm'"):
+        decoder.decode(reply, 2)

@@ -67,8 +67,7 @@ def test_what_a_run_tells_is_shown_over_http():
     ):
         assert line in text.splitlines(), line
     shown = set(re.findall(r"^# TYPE (\w+) (?:counter|gauge|histogram)$", text, re.MULTILINE))
-    created = {name for name in shown if name.endswith("_created")}
-    assert shown - created == {metric.exposed_name for metric in METRICS}
+    assert shown == {metric.exposed_name for metric in METRICS}
 
 
 def test_a_log_warns_once_of_an_outage_and_seldom_of_rows(caplog):

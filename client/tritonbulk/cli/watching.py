@@ -9,12 +9,15 @@ from typing import Any, TypeVar
 import click
 
 from tritonbulk.cli.progress import Pace, RowProgress
+from tritonbulk.errors import OptionError
 from tritonbulk.events import RunEvent
 from tritonbulk.metrics import Meter
 from tritonbulk.options import ScoreOptions
 from tritonbulk.result import ScoreResult
 from tritonbulk.running import Observer
 from tritonbulk.telemetry.logs import LOG_FORMATS, LOG_LEVELS, RunLog, configure_logs
+
+LOOPBACK = "127.0.0.1"
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -53,7 +56,7 @@ def watching_options(command: _Command) -> _Command:
             ),
             click.option(
                 "--metrics-address",
-                default="127.0.0.1",
+                default=LOOPBACK,
                 show_default=True,
                 metavar="HOST",
                 help="Where --metrics-port listens; it asks nobody for a password.",
@@ -105,6 +108,8 @@ def watching(given: Mapping[str, Any]) -> Iterator[tuple[Observer, Pace]]:
         OptionError: nothing can listen at the port; a retry does not help.
         PlatformError: the packages of ``--otel`` are missing; a retry does not help.
     """
+    if given["metrics_port"] is None and given["metrics_address"] != LOOPBACK:
+        raise OptionError("--metrics-address needs --metrics-port; give both")
     configure_logs(given["log_format"], given["log_level"])
     with contextlib.ExitStack() as stack:
         pace = Pace()

@@ -68,10 +68,12 @@ class ResponseDecoder:
     Args:
         outputs: what the model promised; -1 in a shape takes any size.
         version: model version that answers must name; "" takes any.
+        model: name of the model that answers must name, if they name any; "" takes any.
     """
 
-    def __init__(self, outputs: Sequence[OutputTensor], version: str) -> None:
+    def __init__(self, outputs: Sequence[OutputTensor], version: str, model: str = "") -> None:
         self._outputs = tuple(outputs)
+        self._model = model
         self._version = version
         # What a server says besides the data is the same for all answers of one size.
         self._checked: dict[tuple[bytes, int], list[tuple[int, tuple[int, ...]]]] = {}
@@ -118,6 +120,10 @@ class ResponseDecoder:
             raise AnswerError(
                 f"the server answered with version {response.model_version!r} of the model instead "
                 f"of {self._version!r}; do not replace a model while it scores"
+            )
+        if self._model and response.model_name not in ("", self._model):
+            raise AnswerError(
+                f"the server answered for model {response.model_name!r} instead of {self._model!r}"
             )
         position = {tensor.name: index for index, tensor in enumerate(response.outputs)}
         if len(position) != len(response.outputs):
