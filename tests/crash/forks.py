@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import contextlib
 import os
 import resource
 import select
@@ -64,7 +65,8 @@ class Fork:
     def send(self, number: int) -> None:
         """Send a signal, unless it has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def until_stopped(self) -> bool:
         """Wait until it has stopped itself; return False if it ended instead."""
