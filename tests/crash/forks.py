@@ -8,9 +8,9 @@ can be killed.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
-import contextlib
 import os
 import resource
 import select
