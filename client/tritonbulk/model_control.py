@@ -9,11 +9,21 @@ from dataclasses import dataclass
 
 from tritonclient.grpc import service_pb2
 
+from tritonbulk.dispatch.policy import Meaning, meaning
+from tritonbulk.driver import settle_some
 from tritonbulk.errors import ModelError, OutageError
 from tritonbulk.transport import AttemptFailedError, Endpoint
 
+LIVE_GRACE_S = 5.0
+"""How long the other servers may take to answer once one does."""
+
 LOAD_S = 1800.0
-"""Deadline of one load or unload: engines of many GB are read and warmed up."""
+"""Deadline of one load: engines of many GB are read and warmed up."""
+
+UNLOAD_S = 60.0
+"""Deadline of one unload, which may come after SIGTERM."""
+
+_TRANSIENT = frozenset({Meaning.LOST, Meaning.AWAY, Meaning.LATE, Meaning.BUSY})
 
 _POLL_S = 0.5
 
@@ -46,16 +56,17 @@ async def controlled(
     """Have a model loaded by all servers within, and by none of them after, as far as asked for.
 
     It is unloaded whatever ends the block, also where others had loaded it: a run before this one
-    may have been killed. Servers that do not answer then are told of by ``say``.
+    may have been killed. Servers that do not answer then are told of by ``say``, as are those into
+    which it is not loaded because they do not answer while others do.
 
     Raises:
         ModelError: a server does not load it; says why. A retry does not help.
-        OutageError: a server does not answer for ``max_outage_s``; a retry helps once it does.
+        OutageError: no server answers for ``max_outage_s``, or all are lost while they load it; a
+            retry helps once one does.
     """
     try:
         if control.loads:
-            say(f"loading model {model} into {_several(endpoints)}")
-            await asyncio.gather(*(_load(each, model, max_outage_s) for each in endpoints))
+            await _load_all(endpoints, model, max_outage_s, say)
         yield
     finally:
         if control.unloads:
@@ -65,15 +76,34 @@ async def controlled(
                     say(problem)
 
 
-async def _load(endpoint: Endpoint, model: str, max_outage_s: float) -> None:
-    await _wait_live(endpoint, max_outage_s)
+async def _load_all(
+    endpoints: Sequence[Endpoint], model: str, max_outage_s: float, say: Callable[[str], None]
+) -> None:
+    waits = [_wait_live(each, max_outage_s) for each in endpoints]
+    problems = await settle_some(waits, LIVE_GRACE_S)
+    live = [each for each, problem in zip(endpoints, problems, strict=True) if problem is None]
+    say(f"loading model {model} into {_several(live)}")
+    problems += await settle_some([_load(each, model) for each in live], LOAD_S)
+    for endpoint, problem in zip([*endpoints, *live], problems, strict=True):
+        if problem is not None:
+            why = str(problem).removeprefix(f"{endpoint.address} ")
+            say(f"model {model} is not loaded into {endpoint.address}: {why}")
+
+
+async def _load(endpoint: Endpoint, model: str) -> None:
     request = service_pb2.RepositoryModelLoadRequest(model_name=model)
     try:
         await endpoint.ask("RepositoryModelLoad", request, timeout_s=LOAD_S)
     except AttemptFailedError as error:
+        text = error.failure.text
+        hint = _hint(text)
+        if not hint and meaning(error.failure) in _TRANSIENT:
+            raise OutageError(
+                f"{endpoint.address} was lost while it loaded model {model!r} ({error.failure}); "
+                "look at its log (memory?), then run again"
+            ) from None
         raise ModelError(
-            f"{endpoint.address} does not load model {model!r}: {error.failure.text}"
-            f"{_hint(error.failure.text)}"
+            f"{endpoint.address} does not load model {model!r}: {text}{hint}"
         ) from None
 
 
@@ -82,7 +112,7 @@ async def _unload(endpoint: Endpoint, model: str) -> str | None:
     request = service_pb2.RepositoryModelUnloadRequest(model_name=model)
     request.parameters["unload_dependents"].bool_param = True
     try:
-        await endpoint.ask("RepositoryModelUnload", request, timeout_s=LOAD_S)
+        await endpoint.ask("RepositoryModelUnload", request, timeout_s=UNLOAD_S)
     except AttemptFailedError as error:
         text = error.failure.text
         return f"{endpoint.address} has not unloaded model {model!r}: {text}{_hint(text)}"

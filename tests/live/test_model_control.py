@@ -1,6 +1,7 @@
 """A run that loads its model into a server and takes it out again."""
 
 import asyncio
+import socket
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,8 +10,9 @@ from tritonclient.grpc import service_pb2
 
 import tritonbulk
 from tests.conftest import write_double_entry
+from tritonbulk import model_control
 from tritonbulk.access import Access
-from tritonbulk.errors import InputError, ModelError, OptionError
+from tritonbulk.errors import InputError, ModelError, OptionError, OutageError
 from tritonbulk.server.embedded import EmbeddedTriton
 from tritonbulk.transport import Endpoint
 
@@ -70,6 +72,27 @@ def test_a_server_that_does_not_load_is_told_of_with_the_way_out(server, rows, t
             rows, model="none", out=tmp_path / "out", endpoints=[server.grpc], load_model=True,
             access=Access(headers=server.admin_headers),
         )  # fmt: skip
+
+
+def test_of_several_servers_those_that_answer_load_it(server, rows, tmp_path):
+    with socket.socket() as taken:  # listens to nobody
+        taken.bind(("127.0.0.1", 0))
+        nobody = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = tritonbulk.score(
+            rows, model="double", out=tmp_path / "out", endpoints=[nobody, server.grpc],
+            input_map={"x": list("abcd")}, load_model=True,
+            access=Access(headers=server.admin_headers),
+        )  # fmt: skip
+    assert result.rows_ok == 2
+
+
+def test_a_server_that_is_lost_while_it_loads_is_an_outage():
+    async def load():
+        async with Endpoint("127.0.0.1:9") as endpoint:
+            await model_control._load(endpoint, "double")
+
+    with pytest.raises(OutageError, match="was lost while it loaded model 'double'"):
+        asyncio.run(load())
 
 
 def test_the_embedded_server_needs_no_control(rows, tmp_path):

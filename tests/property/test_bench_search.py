@@ -145,6 +145,12 @@ def test_what_is_left_of_a_late_grid_waits_for_what_promises_more():
     assert len(tried) == 11, "all but 4,096 rows sixteen times, which would only wait"
 
 
+def test_what_was_asked_for_is_measured_even_if_it_only_waits():
+    space = Space((1024,), (32,), Variant(1, 0, 1024, "1"))
+    asked = next_round(space, [], 0, may_explore=True)
+    assert [(s.setting.batch_rows, s.setting.in_flight) for s in asked] == [(1024, 32)]
+
+
 def test_with_noise_it_nearly_always_does():
     reached = []
     for seed in range(20):

@@ -157,14 +157,20 @@ def interleave(steps: Iterable[Step], seed: int) -> list[Step]:
 
 
 def _coarse(space: Space, trials: Sequence[Trial]) -> list[Step]:
-    """What was not tried of the coarse grid, without requests that would only wait."""
+    """What was not tried of the coarse grid, without requests that would only wait.
+
+    Of each size the narrowest stays, in which everything may be asked for.
+    """
     measured = {trial.setting for trial in trials}
     cells = [Setting(*cell, space.base) for cell in product(space.batch_rows, space.in_flight)]
     return [
         Step(cell, COARSE)
         for cell in cells
         if cell not in measured
-        and (space.base.instances == UNKNOWN or cell.in_flight <= _width_most(cell))
+        and (
+            space.base.instances == UNKNOWN
+            or cell.in_flight <= max(_width_most(cell), min(space.in_flight))
+        )
     ]
 
 

@@ -147,7 +147,12 @@ def _space(runner: Runner) -> Space:
         instances=instances,
         queue_delays_us=delays,
         versions=bench.versions,
-        may_limit=runner.control is not None and is_search,
+        # The limit of an ensemble is that of its steps, which stay as they are.
+        may_limit=(
+            runner.control is not None
+            and is_search
+            and runner.control.config.platform != "ensemble"
+        ),
         rows_max=runner.sliced.rows or 0,
     )
 
