@@ -7,12 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyarrow import ipc
+from pyarrow import fs, ipc
 
 from tritonbulk.source import delimited, jsonl, open_source
 from tritonbulk.source.quotes import rows_end
+from tritonbulk.source.reader import InputFile
 from tritonbulk.source.unify import common_type
 
 SCHEMA = pa.schema({"n": pa.int64(), "s": pa.string()})
@@ -178,3 +180,49 @@ def test_rows_of_csv_end_where_arrow_ends_them(text):
     assert is_quoted == (arrow_rows(data + b"\nlast\n")[-1] != "last")
     if data[:end].strip() and data[end:].strip():
         assert arrow_rows(data) == arrow_rows(data[:end]) + arrow_rows(data[end:])
+
+
+ENDS = st.sampled_from(["\n", "\r\n", "\r", "\n\n", "\r\n\r\n\n"])
+VALUES = st.sampled_from(["x", " ", "  ", "\t", '""', '" "', '"\n"', '"\r\n"', '","', 'x"'])
+
+
+def csv_rows(text, names, block_bytes):
+    """Return the rows of a file as they are read in blocks of so many bytes."""
+    schema = pa.schema([(name, pa.string()) for name in names])
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = Path(folder) / "rows.csv"
+        path.write_text(text, newline="")
+        patch.setattr(delimited, "BLOCK_BYTES", block_bytes)
+        file = InputFile("rows.csv", fs.LocalFileSystem(), str(path), "csv")
+        return pa.Table.from_batches(delimited.read(file, schema, 1), schema).to_pydict()
+
+
+@given(
+    rows=st.lists(st.tuples(VALUES, VALUES, ENDS), max_size=30),
+    names=st.sampled_from([["a"], ["a", "b"]]),
+    before=st.sampled_from(["", "\n", "\r\n"]),
+    end=ENDS,
+    has_last_end=st.booleans(),
+    block_bytes=st.integers(12, 60),
+)
+@settings(max_examples=300, deadline=None)
+def test_csv_has_the_rows_that_arrow_finds_in_it(
+    rows, names, before, end, has_last_end, block_bytes
+):
+    lines = [",".join(row[: len(names)]) + row[2] for row in rows]
+    text = before + ",".join(names) + end + "".join(lines)
+    text = text if has_last_end or not rows else text.rstrip("\r\n")
+    whole = pacsv.read_csv(
+        pa.BufferReader(text.encode()),
+        pacsv.ReadOptions(use_threads=False),
+        pacsv.ParseOptions(newlines_in_values=True),
+        pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+    )
+    assert csv_rows(text, names, block_bytes) == whole.to_pydict()
+
+
+def test_blank_values_of_one_column_are_rows():
+    rows = 2 * delimited.BLOCK_BYTES
+    text = "a\n" + "x\n" * (rows // 4) + " \n" * rows + "y\n"
+    assert len(csv_rows(text, ["a"], delimited.BLOCK_BYTES)["a"]) == rows // 4 + rows + 1
+    assert csv_rows("a\n" + "1234567\n" * 8 + " \n", ["a"], 33)["a"] == ["1234567"] * 8 + [" "]

@@ -23,6 +23,9 @@ from tritonbulk.source.reader import Description, Glance, InputFile, Told, openi
 BLOCK_BYTES = 2**20
 """Bytes of the longest row, and read at a time; the first block decides the types."""
 
+_LINE_ENDS = b"\r\n"
+"""All that makes no row: Arrow passes over empty lines, and blanks are a value of one column."""
+
 _TOO_LONG = f"a row is longer than {BLOCK_BYTES >> 20} MiB, or a quote is never closed"
 
 
@@ -81,7 +84,7 @@ class _Blocks:
         Raises:
             pa.ArrowInvalid: names the row and, where it can, the column.
         """
-        rest = self._stream.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip(b"\r\n")
+        rest = self._stream.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip(_LINE_ENDS)
         while True:
             piece = self._stream.read(BLOCK_BYTES)
             end, is_quoted = rows_end(rest)
@@ -89,19 +92,19 @@ class _Blocks:
                 raise Told(_TOO_LONG)
             if not piece:
                 break
-            if not self._names and not rows_end(rest[:end].rstrip())[0]:
+            if not self._names and not rows_end(rest[:end].rstrip(_LINE_ENDS))[0]:
                 end = 0  # the header alone tells no types
-            if rest[:end].strip():
+            if rest[:end].strip(_LINE_ENDS):
                 yield self._parse(rest[:end], convert)
             rest = rest[end:] + piece
         if is_quoted:
-            if rest[:end].strip():
+            if rest[:end].strip(_LINE_ENDS):
                 self._parse(rest[:end], convert)
             raise Told(
                 f"a quote in row {self._rows + 1} (the header is row 1) is never closed, so that "
                 "all that follows is taken for its value"
             )
-        if rest.strip() or not self._names:
+        if rest.strip(_LINE_ENDS) or not self._names:
             yield self._parse(rest, convert)
 
     def _parse(self, block: bytes, convert: pacsv.ConvertOptions) -> pa.RecordBatch:
