@@ -52,7 +52,37 @@ def test_a_table_in_a_schema(out, postgresql):
     found = query(postgresql, 'SELECT * FROM "Odd schema"."odd;table"')
     assert found.num_rows == jobs.ROWS
     (record,) = query(postgresql, 'SELECT * FROM "Odd schema"._tritonbulk_published').to_pylist()
-    assert (record["target"], record["segment_end"]) == ("Odd schema.odd;table", jobs.PARTS)
+    assert (record["target"], record["segment_end"]) == ("odd;table", jobs.PARTS)
+
+
+def test_a_table_named_with_its_schema_is_the_one_named_without(out, postgresql):
+    publish(LocalStore(out), open_sink(postgresql, "spelled"))
+    done = publish(LocalStore(out), open_sink(postgresql, "public.spelled"))
+    assert done.rows == 0
+    assert query(postgresql, "SELECT id FROM spelled").num_rows == jobs.ROWS
+
+
+def test_a_session_that_a_pooler_keeps_for_all_transactions(out, postgresql):
+    import adbc_driver_postgresql.dbapi as driver  # noqa: PLC0415
+
+    class Kept:
+        """What PgBouncer gives: another transaction of the same session."""
+
+        def __init__(self, connection):
+            self.cursor, self.commit = connection.cursor, connection.commit
+            self.close = connection.rollback
+
+    sink = open_sink(postgresql, "pooled")
+    with driver.connect(postgresql) as session:
+
+        class Pooler:
+            @staticmethod
+            def connect(uri):
+                return Kept(session)
+
+        sink._driver = Pooler
+        publish(LocalStore(out), sink, parts_per_commit=4, sleep=lambda _: None)
+    assert query(postgresql, "SELECT id FROM pooled").num_rows == jobs.ROWS
 
 
 def test_what_the_table_refuses_is_told_before_the_first_row(out, postgresql):

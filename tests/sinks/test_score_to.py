@@ -8,6 +8,9 @@ from tests.crash import jobs
 from tests.sinks.jobs import score as finish
 from tritonbulk.cli.main import command
 from tritonbulk.errors import OptionError
+from tritonbulk.job.stores.local import LocalStore
+from tritonbulk.sinks.opening import open_sink
+from tritonbulk.sinks.publish import publish
 
 
 @pytest.mark.live
@@ -42,6 +45,17 @@ def test_a_run_publishes_and_a_second_one_adds_nothing(triton, tmp_path):
 def test_what_is_no_sink_is_refused(words, said, tmp_path):
     with pytest.raises(OptionError, match=said):
         command.main(["publish", str(tmp_path), *words], standalone_mode=False)
+
+
+def test_a_table_of_duckdb_is_one_however_it_is_spelled(tmp_path):
+    out = finish(tmp_path, limit_rows=250)
+    for name in ("Tablé", "main.tablé", "MAIN.TABLé"):
+        publish(LocalStore(out), open_sink(f"duckdb:{tmp_path}/d.duckdb", name))
+    # Only ASCII letters are the same in both cases.
+    publish(LocalStore(out), open_sink(f"duckdb:{tmp_path}/d.duckdb", "tablÉ"))
+    with duckdb.connect(str(tmp_path / "d.duckdb")) as connection:
+        for name in ("tablé", "tablÉ"):
+            assert connection.sql(f'SELECT count(*) FROM "{name}"').fetchall() == [(250,)], name
 
 
 def test_the_command_tells_what_it_did(tmp_path, capsys):

@@ -68,7 +68,7 @@ class DuckDBSink:
             _done(
                 connection,
                 f"INSERT OR REPLACE INTO {self._record} VALUES (?, ?, ?)",
-                [str(self._table), portion.job, portion.end],
+                [self._target, portion.job, portion.end],
             )
 
     @property
@@ -79,11 +79,19 @@ class DuckDBSink:
     def _record(self) -> str:
         return self._table.beside(RECORD_TABLE)
 
+    @property
+    def _target(self) -> str:
+        """The table's name in the record of its schema, the same for all spellings of it.
+
+        DuckDB ignores the case of ASCII letters alone.
+        """
+        return self._table.name.encode().lower().decode()
+
     def _at(self, connection: Any, job: str) -> int | None:
         found = _done(
             connection,
             f"SELECT segment_end FROM {self._record} WHERE target = ? AND job = ?",
-            [str(self._table), job],
+            [self._target, job],
         )
         return int(found[0][0]) if found else None
 

@@ -61,7 +61,8 @@ class PostgreSQLSink:
             cursor.execute(
                 f"CREATE TABLE IF NOT EXISTS {self._table.quoted} (LIKE pg_temp.{quote(_STAGING)})"
             )
-            cursor.execute(f"CREATE TABLE IF NOT EXISTS {self._record} ({RECORD_COLUMNS})")
+            record = _found(cursor, self._table).beside(RECORD_TABLE)
+            cursor.execute(f"CREATE TABLE IF NOT EXISTS {record} ({RECORD_COLUMNS})")
             missing = staged.keys() - _types(cursor, self._table.quoted).keys()
             if missing:
                 raise OutputError(
@@ -70,37 +71,34 @@ class PostgreSQLSink:
                 )
             # Whether its types can be assigned is told here, before the first row.
             cursor.execute(self._insert(fitted))
+            _drop_staging(cursor)
 
     def published(self, job: str) -> int | None:
         """See `Sink.published`."""
         with self._transaction() as cursor:
-            return self._at(cursor, job)
+            return _at(cursor, _found(cursor, self._table), job)
 
     def append(self, portion: Portion) -> None:
         """See `Sink.append`."""
         fitted = fit(portion.schema, _rule, "PostgreSQL through ADBC")
         with self._transaction() as cursor:
-            _lock(cursor, f"tritonbulk {self._table}")
-            check_turn(self._at(cursor, portion.job), portion, self.name)
+            table = _found(cursor, self._table)
+            _lock(cursor, f"tritonbulk {table}")
+            check_turn(_at(cursor, table, portion.job), portion, self.name)
             staged = self._stage(cursor, fitted.empty_table())
             target = _types(cursor, self._table.quoted)
             with reading(portion, fitted) as rows:
                 if all(target.get(name) == kind for name, kind in staged.items()):
-                    cursor.adbc_ingest(
-                        self._table.name, rows, mode="append", db_schema_name=self._table.schema
-                    )
+                    cursor.adbc_ingest(table.name, rows, mode="append", db_schema_name=table.schema)
                 else:
                     cursor.adbc_ingest(_STAGING, rows, mode="append", temporary=True)
                     cursor.execute(self._insert(fitted))
             cursor.execute(
-                f"INSERT INTO {self._record} VALUES ($1, $2, $3) "
+                f"INSERT INTO {table.beside(RECORD_TABLE)} VALUES ($1, $2, $3) "
                 "ON CONFLICT (target, job) DO UPDATE SET segment_end = EXCLUDED.segment_end",
-                (str(self._table), portion.job, portion.end),
+                (table.name, portion.job, portion.end),
             )
-
-    @property
-    def _record(self) -> str:
-        return self._table.beside(RECORD_TABLE)
+            _drop_staging(cursor)
 
     def _insert(self, fitted: pa.Schema) -> str:
         names = ", ".join(map(quote, fitted.names))
@@ -113,14 +111,6 @@ class PostgreSQLSink:
         """Make the temporary table, which the driver gives its types, and return these."""
         cursor.adbc_ingest(_STAGING, empty, mode="create", temporary=True)
         return _types(cursor, f"pg_temp.{quote(_STAGING)}")
-
-    def _at(self, cursor: Any, job: str) -> int | None:
-        cursor.execute(
-            f"SELECT segment_end FROM {self._record} WHERE target = $1 AND job = $2",
-            (str(self._table), job),
-        )
-        found = cursor.fetchone()
-        return None if found is None else int(found[0])
 
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
@@ -146,6 +136,31 @@ def _cause(error: Exception) -> str:
     """Return the server's sentence, which the driver puts after its own and the statement."""
     line = first_line(RuntimeError(str(error).rpartition("ERROR:")[2]))
     return line.strip() or first_line(error)
+
+
+def _found(cursor: Any, table: TableName) -> TableName:
+    """Return the name and the schema of a table as PostgreSQL has them, however it was spelled."""
+    cursor.execute(
+        "SELECT nspname::text, relname::text FROM pg_class JOIN pg_namespace "
+        "ON pg_namespace.oid = relnamespace WHERE pg_class.oid = ($1::text)::regclass",
+        (table.quoted,),
+    )
+    schema, name = cursor.fetchone()
+    return TableName(name, schema)
+
+
+def _at(cursor: Any, table: TableName, job: str) -> int | None:
+    cursor.execute(
+        f"SELECT segment_end FROM {table.beside(RECORD_TABLE)} WHERE target = $1 AND job = $2",
+        (table.name, job),
+    )
+    found = cursor.fetchone()
+    return None if found is None else int(found[0])
+
+
+def _drop_staging(cursor: Any) -> None:
+    """Drop the temporary table: a pooler may keep the session and give it to others."""
+    cursor.execute(f"DROP TABLE pg_temp.{quote(_STAGING)}")
 
 
 def _lock(cursor: Any, name: str) -> None:
