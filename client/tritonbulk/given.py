@@ -41,8 +41,9 @@ def option_fields(given: Mapping[str, Any], known: Sequence[str], caller: str) -
     for name in ("batch_rows", "in_flight_max"):
         if options.get(name) == "auto":
             options[name] = None
-    if options.get("keep") is not None:
-        options["keep"] = strings(options["keep"])
+    for name in ("columns", "keep"):
+        if options.get(name) is not None:
+            options[name] = strings(options[name])
     for name in ("report", "repository", "single_file"):
         if options.get(name) is not None:
             options[name] = Path(options[name])

@@ -73,12 +73,14 @@ class JobInputs:
         identities: of each, for the job's fingerprint.
         stamps: of each, to see that it does not change while the job runs.
         follows: what an increment follows; None for the first job.
+        newer: files beside them that are in no job yet, and wait for the next increment.
     """
 
     source: Source
     identities: tuple[InputIdentity, ...]
     stamps: tuple[Stamp, ...]
     follows: Follows | None
+    newer: int = 0
 
 
 def job_inputs(source: Source, options: ScoreOptions, standing: Standing) -> JobInputs | None:
@@ -101,7 +103,9 @@ def job_inputs(source: Source, options: ScoreOptions, standing: Standing) -> Job
         files=tuple(source.files[at] for at in positions),
         file_rows=tuple(source.file_rows[at] for at in positions),
     )
-    return JobInputs(restricted, chosen, tuple(stamps[at] for at in positions), follows)
+    taken = {entry["name"] for job in standing.jobs for entry in job.file.spec["inputs"]}
+    newer = sum(each.name not in taken for each in identities if each not in chosen)
+    return JobInputs(restricted, chosen, tuple(stamps[at] for at in positions), follows, newer)
 
 
 def asked_of(options: ScoreOptions, files: ModelFiles | None) -> str:

@@ -52,4 +52,4 @@ def check_report(path: Path, out: Path | str) -> None:
 
 def _is_below(file: Path, out: Path | str) -> bool:
     is_local = "://" not in str(out)
-    return is_local and file.absolute().is_relative_to(Path(out).absolute())
+    return is_local and file.resolve().is_relative_to(Path(out).resolve())

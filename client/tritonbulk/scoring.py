@@ -142,25 +142,32 @@ class _Job:
             leave_out=options.written,
             is_untrusted=options.untrusted,
         )
+        standing = await self._look()
         try:
-            result, was_begun = await self._once(source)
+            result, was_begun = await self._once(source, standing)
         except OutputError:
             if options.shard is None or not options.only_new:
                 raise
             # Another shard may have begun the increment since we looked, before the newest files
             # came: then its files are those to score.
-            result, was_begun = await self._once(source)
+            looked, standing = standing, await self._look()
+            if len(standing.jobs) == len(looked.jobs):
+                raise
+            result, was_begun = await self._once(source, standing)
         # What an earlier run has left unfinished comes first; then the files that are new.
         while was_begun and options.only_new and not self._is_stopping():
-            more, was_begun = await self._once(source)
+            more, was_begun = await self._once(source, await self._look())
             result = together(result, more)
         return result
+
+    async def _look(self) -> Standing:
+        return await asyncio.to_thread(look, self.store, self.sleep)
 
     async def project(self) -> None:
         """Write all rows into one file."""
         path = self.options.single_file
         assert path is not None, "only what is asked for"
-        finished = await asyncio.to_thread(look, self.store, self.sleep)
+        finished = await self._look()
         await asyncio.to_thread(
             project,
             self.store,
@@ -182,11 +189,10 @@ class _Job:
     def _is_stopping(self) -> bool:
         return self.stop is not None and self.stop.is_set()
 
-    async def _once(self, source: Source) -> tuple[ScoreResult, bool]:
+    async def _once(self, source: Source, standing: Standing) -> tuple[ScoreResult, bool]:
         """Carry out one job; return its result and whether an earlier run had begun it."""
         options, watch = self.options, Stopwatch()
         contract = read_contract(options)
-        standing = await asyncio.to_thread(look, self.store, self.sleep)
         check_start(standing, is_fresh=options.fresh)
         check_whole(standing)
         if problem := await asyncio.to_thread(list_rejects, self.store, standing.jobs):
@@ -244,9 +250,16 @@ class _Job:
                 )
                 result = await run.carry_out(segment_rows)
             watch.pause()
-        # Of what a shard leaves unfinished others have their share.
         result = beside(result, standing.manifests)
-        return result, self._was_begun(standing) and options.shard is None
+        if options.shard is None:
+            return result, self._was_begun(standing)
+        # Of what a shard leaves unfinished others have their share.
+        if inputs.newer:
+            self._say(
+                f"files that came since this increment was begun: {inputs.newer:,}; the run after "
+                "tritonbulk commit scores them"
+            )
+        return result, False
 
     @staticmethod
     def _was_begun(standing: Standing) -> bool:

@@ -60,12 +60,6 @@ class Split:
             return segment % self.count
         return segment * self.count // self.segments
 
-    def segments_of(self, index: int) -> range:
-        """Return the segments of a shard, where their number is known."""
-        assert self.segments is not None, "only what is known can be listed"
-        begin, end = (-(-at * self.segments // self.count) for at in (index, index + 1))
-        return range(begin, end)
-
 
 @dataclass(frozen=True, slots=True)
 class Others(Container[int]):

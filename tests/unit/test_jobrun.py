@@ -430,6 +430,13 @@ def test_a_single_file_holds_all_rows_and_is_never_replaced(program, rows, tmp_p
 def test_a_single_file_in_the_output_is_refused(rows, tmp_path):
     with pytest.raises(OptionError, match="would see every row twice"):
         asked(rows, out=tmp_path / "out", single_file=tmp_path / "out" / "all.parquet")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "out")
+    for name in ("other/../out/all.csv", "link/all.csv"):
+        with pytest.raises(OptionError, match="would see every row twice"):
+            asked(rows, out=tmp_path / "out", single_file=tmp_path / name)
+    with pytest.raises(OptionError, match="where parts alone stand"):
+        asked(rows, out=tmp_path / "out", report=tmp_path / "link" / "report.html")
 
 
 def test_what_others_named_or_said_is_no_formula_in_csv(program, tmp_path):

@@ -33,6 +33,7 @@ from tritonbulk.job.extent import read_rows, rows_bytes, shard_counts, shards_na
 from tritonbulk.job.stores.local import LocalStore
 from tritonbulk.job.stores.opening import open_store
 from tritonbulk.options import ScoreOptions
+from tritonbulk.running import Observer
 from tritonbulk.shards import Others, Shard, Split, parse_shard
 from tritonbulk.testing import ScriptedTransport
 
@@ -338,10 +339,10 @@ def test_a_shard_that_saw_newer_files_joins_the_increment_that_was_begun(
         column = pa.array(np.arange(40), pa.float32())
         pq.write_table(pa.table(dict.fromkeys("abcd", column)), folder / f"{name}.parquet")
 
-    def shard(text):
+    def shard(text, **more):
         return tritonbulk.score(
             folder, model="double", out=out, endpoints=[triton.grpc], input_map={"x": list("abcd")},
-            segment_rows=10, only_new=True, shard=text,
+            segment_rows=10, only_new=True, shard=text, columns="[a-d]", **more,
         )  # fmt: skip
 
     add("a")
@@ -355,6 +356,16 @@ def test_a_shard_that_saw_newer_files_joins_the_increment_that_was_begun(
     looks = iter([before])
     look = scoring.look
     monkeypatch.setattr(scoring, "look", lambda *given: next(looks, None) or look(*given))
+    said = []
+    monkeypatch.setattr(scoring, "Observer", lambda: Observer(say=said.append))
     assert shard("1/2").job_rows == 20
+    assert any("came since this increment was begun: 1;" in each for each in said)
+    tries, contract = [], scoring.read_contract
+    monkeypatch.setattr(
+        scoring, "read_contract", lambda given: tries.append(given) or contract(given)
+    )
+    with pytest.raises(OutputError, match="output"):  # a refusal that another try does not change
+        shard("1/2", keep="a")
+    assert len(tries) == 1
     assert tritonbulk.commit(out).rows == 40
     assert verify(LocalStore(out)).problems == ()
