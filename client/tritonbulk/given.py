@@ -14,6 +14,21 @@ from tritonbulk.polite import parse_yield_to
 from tritonbulk.profile import read_profile
 from tritonbulk.shards import parse_shard
 
+def strings(given: str | Path | Sequence[Any]) -> tuple[Any, ...]:
+    """Return one thing or several as several: a string is one, not its letters."""
+    return (given,) if isinstance(given, (str, Path)) else tuple(given)
+
+
+_FORMS: Mapping[str, Callable[[Any], object]] = {
+    "columns": strings,
+    "keep": strings,
+    "model_version": str,
+    "report": Path,
+    "repository": Path,
+    "single_file": Path,
+}
+"""What makes the value of a field of one that is given, unless that is None."""
+
 _PARSERS: Mapping[str, Callable[[str], object]] = {
     "data_interval": parse_interval,
     "shard": lambda text: parse_shard(text, os.environ),
@@ -41,28 +56,18 @@ def option_fields(given: Mapping[str, Any], known: Sequence[str], caller: str) -
     for name in ("batch_rows", "in_flight_max"):
         if options.get(name) == "auto":
             options[name] = None
-    for name in ("columns", "keep"):
+    for name, form in _FORMS.items():
         if options.get(name) is not None:
-            options[name] = strings(options[name])
-    for name in ("report", "repository", "single_file"):
-        if options.get(name) is not None:
-            options[name] = Path(options[name])
+            options[name] = form(options[name])
     for name, parse in _PARSERS.items():
         if isinstance(options.get(name), str):
             options[name] = parse(options[name])
     if isinstance(options.get("profile"), (str, Path)):
         options["profile"] = read_profile(Path(options["profile"]))
-    if options.get("model_version") is not None:
-        options["model_version"] = str(options["model_version"])
     if "endpoints" in options:
         options["endpoints"] = strings(options["endpoints"] or ())
     options["input_map"] = _input_map(options.get("input_map") or {})
     return options
-
-
-def strings(given: str | Path | Sequence[Any]) -> tuple[Any, ...]:
-    """Return one thing or several as several: a string is one, not its letters."""
-    return (given,) if isinstance(given, (str, Path)) else tuple(given)
 
 
 def _input_map(
