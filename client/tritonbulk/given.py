@@ -14,6 +14,7 @@ from tritonbulk.polite import parse_yield_to
 from tritonbulk.profile import read_profile
 from tritonbulk.shards import parse_shard
 
+
 def strings(given: str | Path | Sequence[Any]) -> tuple[Any, ...]:
     """Return one thing or several as several: a string is one, not its letters."""
     return (given,) if isinstance(given, (str, Path)) else tuple(given)
