@@ -22,7 +22,7 @@ from tritonbulk.errors import (
     SinkError,
 )
 from tritonbulk.events import RequestEnded, RowsFailed
-from tritonbulk.pipeline import Pipeline
+from tritonbulk.pipeline import NoCare, Pipeline
 from tritonbulk.segments import Segment
 from tritonbulk.testing import ScriptedTransport
 from tritonbulk.transport import AttemptFailedError
@@ -82,6 +82,7 @@ class Run:
         stop_grace_s=0.0,
         note=None,
         fails_nan=False,
+        care=None,
         **limits,
     ):
         pipeline = Pipeline(
@@ -109,7 +110,7 @@ class Run:
             self.loop = asyncio.get_running_loop()
             self.beating = self.began()
             return await drive(
-                pipeline, bounds, transports, observe, watch, stop, stop_grace_s, note
+                pipeline, bounds, transports, observe, watch, stop, stop_grace_s, note, care
             )
 
         return asyncio.run(driven())
@@ -386,6 +387,24 @@ def test_segments_that_a_silent_server_answered_for_are_scored_anew():
     }
     assert any(0 in answered for answered in asked)
     assert asked.count(frozenset({1})) == 10
+    assert (done.rows_ok, done.rows_failed) == (1000, 0)
+
+
+def test_a_server_that_answers_but_vouches_for_nothing_gets_nothing_until_it_does():
+    run, mute = Run(), ScriptedTransport(double)
+
+    async def confirm(answered):
+        run.confirmed += 1
+        assert run.confirmed < 100, "its segments are scored without end"
+        return answered & {0}
+
+    class Care(NoCare):
+        async def check(self, index):
+            raise AttemptFailedError(Failure(14, "UNAVAILABLE", "it does not answer"))
+
+    run.confirm = confirm
+    done = run.drive(mute, ScriptedTransport(double), care=Care())
+    assert run.column() == [2.0 * row for row in range(1000)]
     assert (done.rows_ok, done.rows_failed) == (1000, 0)
 
 

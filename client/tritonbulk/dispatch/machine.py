@@ -6,7 +6,7 @@ All state that decides about requests lives here; time (of any monotonic clock) 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from tritonbulk.dispatch.actions import Abort, Action, FailRows, Say, Send
 from tritonbulk.dispatch.controls import Controls
@@ -38,6 +38,8 @@ BUSY_WAIT_S_MIN = 0.05
 BUSY_WAIT_S_MAX = 1.0
 """A request that a full queue refused waits the minimum, then twice as long each time, at most the
 maximum: the window has become narrower meanwhile, so there is soon room."""
+
+_UNCONFIRMED = Failure(14, "UNAVAILABLE", "it answers, but does not say which model it serves")
 
 _KILLS = (Meaning.LOST, Meaning.SICK, Meaning.LATE)
 """What a single row can do to a server besides failing."""
@@ -131,6 +133,11 @@ class Dispatch:
         self._isolation.retire(index)
         if self._endpoints.are_gone:
             self._silence.deserted(self._endpoints[index].name, reason, now_s)
+
+    def unconfirmed(self, indexes: Collection[int], now_s: float) -> None:
+        """Ask endpoints again which model they serve before anything more is sent there."""
+        for index in indexes:
+            self._endpoints.leave(index, _UNCONFIRMED, now_s)
 
     def step(self, now_s: float) -> list[Action]:
         """Return what to do now: requests to send, or the end of the run."""

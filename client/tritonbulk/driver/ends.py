@@ -56,8 +56,8 @@ class Ends:
 
         loop = asyncio.get_running_loop()
         commit = await loop.run_in_executor(self._writer, write)
-        if await self._pipeline.confirm(frozenset(done.endpoints)):
-            return Unconfirmed(done.segment.index)
+        if silent := await self._pipeline.confirm(frozenset(done.endpoints)):
+            return Unconfirmed(done.segment.index, silent)
         self._stages.committed(await loop.run_in_executor(self._committers, timed_commit))
         return Written(done.segment.index)
 

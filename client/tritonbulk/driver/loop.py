@@ -253,7 +253,8 @@ class _Driver:
                 self._heed(message)
             case Written(segment_index):
                 del self._open[segment_index]
-            case Unconfirmed(segment_index):
+            case Unconfirmed(segment_index, silent):
+                self._dispatch.unconfirmed(silent, self._clock())
                 self._score_again(self._open[segment_index])
 
     def _heed(self, message: Joined | Left | Looked) -> None:

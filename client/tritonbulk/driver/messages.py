@@ -56,9 +56,10 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Unconfirmed:
-    """Who answered for a segment no longer says which model did."""
+    """Endpoints that answered for a segment, by index, no longer say which model did."""
 
     segment: int
+    silent: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
