@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
@@ -71,7 +70,6 @@ class Work:
 
     Attributes:
         ready: set when the model was reached, or failed with what went wrong.
-        pid: of the process whose thread it is.
     """
 
     def __init__(self, config: ScorerConfig, schema: pa.Schema) -> None:
@@ -79,7 +77,6 @@ class Work:
         self._schema = schema
         self.ready: Future[Ready] = Future()
         self.ready.set_running_or_notify_cancel()  # many wait for it: none may cancel it
-        self.pid = os.getpid()
         self._lock = threading.Lock()
         self._ended: BaseException | None = None
         self._given: set[Future[pa.RecordBatch]] = set()
