@@ -1,5 +1,6 @@
 """What every sink promises: the rows of a job are in it once, all or none of a commit's."""
 
+import importlib
 import shutil
 
 import pyarrow as pa
@@ -101,9 +102,31 @@ def test_a_commit_that_came_too_late_is_refused(out, place):
                 publish(LocalStore(out), place.open(), sleep=never)
             sink.append(portion)
 
-    publish(LocalStore(out), Overtaken(), sleep=lambda _: None)
+    done = publish(LocalStore(out), Overtaken(), sleep=lambda _: None)
+    assert (done.rows, done.parts) == (0, 0), "all rows are the other run's"
     assert place.rows() == jobs.rows()
     assert len(seen) == 1, "after the refusal nothing is left to do"
+
+
+def test_a_run_that_stalls_before_a_commit_of_no_rows_sets_nothing_back(
+    tmp_path, kind, place, monkeypatch
+):
+    if kind in ("duckdb", "postgresql"):
+        pytest.skip("runs wait for each other there")
+    out = jobs.score(tmp_path, where="id >= 250 and id < 620")
+    module = importlib.import_module(f"tritonbulk.sinks.{kind}")
+    check_turn, turns = module.check_turn, []
+
+    def stalled(*turn):
+        check_turn(*turn)
+        turns.append(turn)
+        if len(turns) == 1:
+            publish(LocalStore(out), place.open(), parts_per_commit=1, sleep=never)
+
+    monkeypatch.setattr(module, "check_turn", stalled)
+    done = publish(LocalStore(out), place.open(), parts_per_commit=1, sleep=lambda _: None)
+    assert place.rows() == jobs.rows()[250:620]
+    assert (done.rows, done.parts) == (0, 0), "all rows are the other run's"
 
 
 def test_a_damaged_part_is_told_as_such_and_publishes_nothing(out, place, tmp_path):

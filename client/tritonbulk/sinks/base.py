@@ -60,7 +60,7 @@ class Portion:
 
     Attributes:
         job: its fingerprint.
-        parts: in order of segments; at least one.
+        parts: in order of segments; at least one. They hold rows, or are the last of the job.
         schema: of every part, as it is read.
     """
 

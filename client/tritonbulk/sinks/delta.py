@@ -7,6 +7,7 @@ Files have names of their job and part, so what a crash leaves is taken by the n
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ from tritonbulk.sinks import lake
 from tritonbulk.sinks.base import RECORD, Portion, PublishedPart, RivalError, check_turn
 from tritonbulk.sinks.columns import fit, is_written_as
 from tritonbulk.sinks.sql import first_line
+
+_RULES = ("delta.invariants", "delta.generationExpression", "delta.identity.")
+"""Beginnings of the names of what a column demands; `_CONSTRAINTS` of what a table does."""
+
+_CONSTRAINTS = "delta.constraints."
 
 
 class DeltaSink:
@@ -64,9 +70,15 @@ class DeltaSink:
             table = self._table()
         except (exceptions.DeltaError, OSError) as error:
             raise self._failed(error) from error
-        if table.metadata().partition_columns:
+        about, there = table.metadata(), pa.schema(table.schema().to_arrow())
+        if about.partition_columns:
             raise OutputError(f"{self.name} is partitioned, and parts are not; give another table")
-        lake.check_columns(pa.schema(table.schema().to_arrow()), fitted, self.name)
+        if rule := _first_rule(about.configuration, there):
+            raise OutputError(
+                f"{self.name} has {rule}, which nothing checks in files that are added; give "
+                "another table, and add its rows to this one with your engine"
+            )
+        lake.check_columns(there, fitted, self.name)
 
     def published(self, job: str) -> int | None:
         """See `Sink.published`."""
@@ -127,6 +139,18 @@ class DeltaSink:
 
     def _failed(self, error: Exception) -> SinkError:
         return SinkError(f"{self.name} failed ({first_line(error)}); check it, then run again")
+
+
+def _first_rule(configuration: Mapping[str, Any], columns: pa.Schema) -> str | None:
+    """Return the first thing that a table demands of its rows; None: any will do."""
+    for name in configuration:
+        if name.startswith(_CONSTRAINTS):
+            return str(name)
+    for field in columns:
+        for name in map(bytes.decode, field.metadata or {}):
+            if name.startswith(_RULES):
+                return f"{name} of column {field.name!r}"
+    return None
 
 
 def _app_id(job: str) -> str:

@@ -36,9 +36,18 @@ def rule(kind: pa.DataType) -> pa.DataType | None:
 def check_columns(there: pa.Schema, fitted: pa.Schema, name: str) -> None:
     """Check that a table whose columns are ``there`` takes rows of ``fitted``; it may have more.
 
+    Nothing looks at the values in files that are added, so no column may refuse a NULL.
+
     Raises:
         OutputError: names the first column that it lacks or has otherwise; a retry does not help.
     """
+    for field in there:
+        # A column that the parts lack is NULL as a whole, and what is inside it does not matter.
+        if not field.nullable or (field.name in fitted.names and _refuses_null(field)):
+            raise OutputError(
+                f"{name} has column {field.name!r} without NULL, which nothing checks in files "
+                "that are added; let it be NULL, or give another table"
+            )
     for field in fitted:
         at = there.get_field_index(field.name)
         if at < 0:
@@ -48,6 +57,12 @@ def check_columns(there: pa.Schema, fitted: pa.Schema, name: str) -> None:
                 f"{name} has column {field.name!r} as {there.field(at).type}, and the parts have "
                 f"{field.type}; give another table"
             )
+
+
+def _refuses_null(field: pa.Field) -> bool:
+    kind = field.type
+    inside = [kind.field(at) for at in range(kind.num_fields)]
+    return not field.nullable or any(map(_refuses_null, inside))
 
 
 def _canonical(kind: pa.DataType) -> pa.DataType:

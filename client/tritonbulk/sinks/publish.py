@@ -19,7 +19,7 @@ from tritonbulk.job.protocol import StandingJob
 from tritonbulk.job.puts import read_listed
 from tritonbulk.job.repair import check_whole
 from tritonbulk.job.stores.base import Store
-from tritonbulk.sinks.base import Portion, PublishedPart, Sink
+from tritonbulk.sinks.base import Portion, PublishedPart, RivalError, Sink
 
 PAUSES_S = (0.2, 1.0, 5.0, 15.0)
 """Pauses before a sink that failed is asked again how far the job has come, and gone on with."""
@@ -35,7 +35,7 @@ class Published:
     Attributes:
         source: the output whose parts were read.
         to: the sink.
-        rows: that this run has published.
+        rows: that this run has published; those that another adds meanwhile are nowhere counted.
         parts: whose rows they are.
         rows_before: rows that were there when it began.
         parts_before: whose rows these are.
@@ -75,16 +75,14 @@ def publish(
     per_job = [_parts_of(store, job, sleep) for job in jobs]
     schema = per_job[0][0].table().schema.remove_metadata()
     _repeated(lambda: sink.prepare(schema), say, sleep)
-    before = parts_before = 0
+    before: list[PublishedPart] = []
+    done: list[PublishedPart] = []
     for job, parts in zip(jobs, per_job, strict=True):
         fingerprint = job.file.fingerprint
-        there = _in_sink(sink, fingerprint, parts, say, sleep)
-        before, parts_before = before + sum(each.rows for each in there), parts_before + len(there)
-        _publish_job(sink, Portion(fingerprint, parts, schema), parts_per_commit, say, sleep)
-    rows, count = sum(_rows(job) for job in jobs), sum(map(len, per_job))
-    return Published(
-        store.name, sink.name, rows - before, count - parts_before, before, parts_before
-    )
+        before += _in_sink(sink, fingerprint, parts, say, sleep)
+        whole = Portion(fingerprint, parts, schema)
+        done += _publish_job(sink, whole, parts_per_commit, say, sleep)
+    return Published(store.name, sink.name, _rows(done), len(done), _rows(before), len(before))
 
 
 def _finished_jobs(store: Store, sleep: Callable[[float], None]) -> tuple[StandingJob, ...]:
@@ -133,18 +131,39 @@ def _publish_job(
     parts_per_commit: int | None,
     say: Callable[[str], None],
     sleep: Callable[[float], None],
-) -> None:
-    """Append what is missing of one job, until the sink says that nothing is."""
+) -> list[PublishedPart]:
+    """Append what is missing of one job, until the sink says that nothing is; return what was."""
+    sent: tuple[PublishedPart, ...] = ()
+    done: list[PublishedPart] = []
 
     def step() -> bool:
+        nonlocal sent
         at = sink.published(whole.job)
+        done.extend(part for part in sent if at is not None and part.segment < at)
         left = tuple(part for part in whole.parts if at is None or part.segment >= at)
-        if left:
-            sink.append(Portion(whole.job, left[:parts_per_commit], whole.schema))
-        return bool(left)
+        sent = _next(left, parts_per_commit)
+        if sent:
+            try:
+                sink.append(Portion(whole.job, sent, whole.schema))
+            except RivalError:
+                sent = ()  # what the sink has of these it has from another run
+                raise
+        return bool(sent)
 
     while _repeated(step, say, sleep):
         pass
+    return done
+
+
+def _next(left: tuple[PublishedPart, ...], count: int | None) -> tuple[PublishedPart, ...]:
+    """Return the parts of the next commit: at least ``count``, and rows unless none are left.
+
+    Iceberg tells rivals apart by the rows that they add, and by nothing else.
+    """
+    if count is None:
+        return left
+    first = next((at for at, part in enumerate(left) if part.rows), len(left))
+    return left[: max(count, first + 1)]
 
 
 def _in_sink(
@@ -175,5 +194,5 @@ def _repeated(
     return step()
 
 
-def _rows(job: StandingJob) -> int:
-    return job.manifest.rows if job.manifest else 0
+def _rows(parts: Sequence[PublishedPart]) -> int:
+    return sum(part.rows for part in parts)
