@@ -32,7 +32,7 @@ from tritonbulk.job.stores.local import LocalStore
 from tritonbulk.lineage import check_fresh
 from tritonbulk.modelfiles import ModelFiles
 from tritonbulk.options import OutFormat, ScoreOptions
-from tritonbulk.part import encode_part, output_schema, part_table, scored_rows
+from tritonbulk.part import encode_part, output_schema, part_table, schema_as_read, scored_rows
 from tritonbulk.plan import Plan
 from tritonbulk.segments import Segment
 from tritonbulk.source import Source
@@ -134,6 +134,21 @@ def finished_job(standing: Standing, inputs: JobInputs, asked: str) -> StandingJ
     return None
 
 
+def schema_of_parts(options: ScoreOptions, schema: pa.Schema, plan: Plan) -> pa.Schema:
+    """Return the schema with which parts are read, of a run over rows of ``schema``."""
+    return schema_as_read(_output_schema(options, schema, plan), options.out_format, plan.keep)
+
+
+def _output_schema(options: ScoreOptions, schema: pa.Schema, plan: Plan) -> pa.Schema:
+    return output_schema(
+        [schema.field(name) for name in plan.keep],
+        plan.outputs,
+        plan.names,
+        options.vectors,
+        has_status=options.status_columns,
+    )
+
+
 def make_spec(
     options: ScoreOptions,
     inputs: JobInputs,
@@ -144,7 +159,6 @@ def make_spec(
 ) -> JobSpec:
     """Return what the output of a run depends on; ``files`` are the model's, where known."""
     schema = inputs.source.schema
-    kept = [schema.field(name) for name in plan.keep]
     return JobSpec(
         inputs=inputs.identities,
         input_format=inputs.source.files[0].format,
@@ -162,14 +176,7 @@ def make_spec(
         ),
         tensors=tensors_to_plain(plan.inputs, plan.outputs),
         output=tuple(
-            (field.name, str(field.type))
-            for field in output_schema(
-                kept,
-                plan.outputs,
-                plan.names,
-                options.vectors,
-                has_status=options.status_columns,
-            )
+            (field.name, str(field.type)) for field in _output_schema(options, schema, plan)
         ),
         encoding=_ENCODINGS[options.out_format],
         vectors=options.vectors,

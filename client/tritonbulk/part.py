@@ -106,6 +106,13 @@ def check_writable(schema: pa.Schema, out_format: OutFormat) -> None:
             ) from None
 
 
+def schema_as_read(schema: pa.Schema, out_format: OutFormat, kept: Sequence[str]) -> pa.Schema:
+    """Return the schema that `decode_part` gives parts of `output_schema`; formats change types."""
+    file = io.BytesIO()
+    encode_part(schema.empty_table(), file, out_format, kept)
+    return decode_part(file.getvalue(), out_format).schema.remove_metadata()
+
+
 def scored_rows(
     kept: pa.RecordBatch,
     predictions: Predictions,

@@ -23,6 +23,7 @@ from tritonbulk.jobrun import (
     finished_job,
     job_inputs,
     make_spec,
+    schema_of_parts,
 )
 from tritonbulk.model_control import ModelControl
 from tritonbulk.modelfiles import check_loaded, hash_model
@@ -44,7 +45,7 @@ from tritonbulk.scorer_options import DEFAULT_REPOSITORY
 from tritonbulk.session import Servers, connect, read_contract, serve
 from tritonbulk.sinks.base import Sink
 from tritonbulk.sinks.opening import open_sink
-from tritonbulk.sinks.publish import publish
+from tritonbulk.sinks.publish import prepare, publish
 from tritonbulk.source import Source, open_source
 
 
@@ -71,7 +72,7 @@ async def run_score(
     store = open_store(options.out, is_single_writer=options.single_writer)
     sink = None if options.to is None else open_sink(options.to, options.table)
     reporter = Reporter(options)
-    job = _Job(options, store, _recorded(observer, reporter), stop, ready)
+    job = _Job(options, store, _recorded(observer, reporter), stop, ready, sink)
     try:
         try:
             result = await job.run()
@@ -83,8 +84,7 @@ async def run_score(
             observer.say(problem)
         if options.single_file is not None:
             await job.project()
-        if sink is not None:
-            await job.publish(sink)
+        await job.publish()
     finally:
         job.leaving.set()
     return result
@@ -110,6 +110,7 @@ class _Job:
     """What is asked of one output.
 
     Attributes:
+        sink: where all rows go at the end.
         leaving: set once nobody waits any more for what threads do.
     """
 
@@ -118,6 +119,7 @@ class _Job:
     observer: Observer
     stop: asyncio.Event | None
     ready: Servers | None
+    sink: Sink | None
     leaving: threading.Event = field(default_factory=threading.Event)
 
     def sleep(self, seconds: float) -> None:
@@ -179,10 +181,12 @@ class _Job:
         )
         self.observer.say(f"all rows are in {path} as well")
 
-    async def publish(self, sink: Sink) -> None:
-        """Add all rows to a sink that may hold some of them."""
+    async def publish(self) -> None:
+        """Add all rows to the sink, which may hold some of them."""
+        if self.sink is None:
+            return
         done = await asyncio.to_thread(
-            publish, self.store, sink, say=self.observer.say, sleep=self.sleep
+            publish, self.store, self.sink, say=self.observer.say, sleep=self.sleep
         )
         self.observer.say(f"{done.rows:,} rows published to {done.to}")
 
@@ -220,6 +224,9 @@ class _Job:
                 if files is not None:
                     await asyncio.to_thread(check_loaded, repository, options.model, files)
                 plan = make_plan(options, model, source.schema, contract, source.name)
+                if self.sink is not None:  # it says before the first row whether it takes them
+                    schema = schema_of_parts(options, source.schema, plan)
+                    await asyncio.to_thread(prepare, self.sink, schema, self._say, self.sleep)
                 segment_rows = _segment_rows(options, standing, inputs, plan)
                 spec = make_spec(options, inputs, model, plan, segment_rows, files)
                 if options.max_age_s is not None and not self._was_begun(standing):

@@ -7,7 +7,7 @@ import tritonbulk
 from tests.crash import jobs
 from tests.sinks.jobs import score as finish
 from tritonbulk.cli.main import command
-from tritonbulk.errors import OptionError
+from tritonbulk.errors import OptionError, OutputError
 from tritonbulk.job.stores.local import LocalStore
 from tritonbulk.sinks.opening import open_sink
 from tritonbulk.sinks.publish import publish
@@ -31,6 +31,33 @@ def test_a_run_publishes_and_a_second_one_adds_nothing(triton, tmp_path):
         assert connection.execute("SELECT count(*), count(DISTINCT id) FROM y").fetchall() == [
             (jobs.ROWS, jobs.ROWS)
         ]
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("form", [{}, {"vectors": "binary"}, {"out_format": "arrow"}])
+def test_a_table_that_does_not_fit_is_refused_before_the_first_row(triton, tmp_path, form):
+    rows = jobs.write_rows(tmp_path / "rows.parquet")
+    with duckdb.connect(str(tmp_path / "rows.duckdb")) as connection:
+        connection.execute("CREATE TABLE t (id BIGINT)")
+
+    def score():
+        return tritonbulk.score(
+            rows,
+            model="wide",
+            out=tmp_path / "out",
+            endpoints=[triton.grpc],
+            input_map="x=a,b,c,d",
+            to=f"duckdb:{tmp_path}/rows.duckdb",
+            table="t",
+            **form,
+        )
+
+    with pytest.raises(OutputError, match="give another --table"):
+        score()
+    assert not [*tmp_path.glob("out/part-*")]
+    with duckdb.connect(str(tmp_path / "rows.duckdb")) as connection:
+        connection.execute("DROP TABLE t")
+    score()
 
 
 @pytest.mark.parametrize(

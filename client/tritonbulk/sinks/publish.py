@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import pyarrow as pa
+
 from tritonbulk.errors import DamagedError, OutputError, SinkError
 from tritonbulk.job.commit import look
 from tritonbulk.job.protocol import StandingJob
@@ -74,7 +76,7 @@ def publish(
     jobs = _finished_jobs(store, sleep)
     per_job = [_parts_of(store, job, sleep) for job in jobs]
     schema = per_job[0][0].table().schema.remove_metadata()
-    _repeated(lambda: sink.prepare(schema), say, sleep)
+    prepare(sink, schema, say, sleep)
     before: list[PublishedPart] = []
     done: list[PublishedPart] = []
     for job, parts in zip(jobs, per_job, strict=True):
@@ -83,6 +85,27 @@ def publish(
         whole = Portion(fingerprint, parts, schema)
         done += _publish_job(sink, whole, parts_per_commit, say, sleep)
     return Published(store.name, sink.name, _rows(done), len(done), _rows(before), len(before))
+
+
+def prepare(
+    sink: Sink,
+    schema: pa.Schema,
+    say: Callable[[str], None],
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Make the table of a sink, or check that it takes what will be published.
+
+    Args:
+        sink: whose table it is.
+        schema: of the parts as they are read, without metadata.
+        say: told one sentence at a time.
+        sleep: see `OpenJob.sleep`.
+
+    Raises:
+        OutputError: it does not take such rows; no retry.
+        SinkError: it does not answer; a retry may help.
+    """
+    _repeated(lambda: sink.prepare(schema), say, sleep)
 
 
 def _finished_jobs(store: Store, sleep: Callable[[float], None]) -> tuple[StandingJob, ...]:
