@@ -120,7 +120,7 @@ def prometheus(triton, tmp_path):
     config["rule_files"] = [str(ALERTS)]
     targets = {"triton": triton.metrics, "tritonbulk": f"127.0.0.1:{scorer}"}
     for job in config["scrape_configs"]:
-        del job["dns_sd_configs"]
+        job.pop("dns_sd_configs", None)
         job["static_configs"] = [{"targets": [targets[job["job_name"]]]}]
     (tmp_path / "prometheus.yaml").write_text(yaml.safe_dump(config))
     with (tmp_path / "prometheus.log").open("w") as log:

@@ -44,3 +44,34 @@ def test_a_run_that_is_stopped_is_gone_on_with(triton, tmp_path):
     assert run(asked)["job_rows"] == jobs.ROWS
     assert jobs.is_right(tmp_path / "out")
     assert command.FINISHED == (0, 1)
+
+
+def in_place_of_it(tmp_path, monkeypatch, script):
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(command.sys, "executable", str(program))
+    return ScoreCommand(["in"], "m", "out")
+
+
+def test_a_program_that_could_not_begin_has_not_finished(tmp_path, monkeypatch):
+    broken = in_place_of_it(tmp_path, monkeypatch, "echo No module named tritonbulk >&2; exit 1")
+    with pytest.raises(RunError, match="exit code 1: No module") as caught:
+        run(broken)
+    assert caught.value.retry_helps
+    failed_rows = in_place_of_it(tmp_path, monkeypatch, """echo '{"failed": 1}'; exit 1""")
+    assert run(failed_rows) == {"failed": 1}
+
+
+def test_what_a_run_says_is_logged_while_it_goes_on(tmp_path, monkeypatch, caplog):
+    waits = "for i in $(seq 600); do [ -e $0.go ] && break; sleep 0.1; done"
+    script = f"echo half >&2; {waits}; echo whole >&2; echo '{{}}'"
+    said = in_place_of_it(tmp_path, monkeypatch, script)
+    monkeypatch.setattr(command, "_RELAY_S", 0.1)
+    caplog.set_level("INFO", logger=command.__name__)
+    running = Running(said)
+    while not caplog.messages:
+        assert running.wait(0.1) is None
+    (tmp_path / "program.go").touch()
+    assert running.wait(60) == {}
+    assert caplog.messages == ["half", "whole"]

@@ -27,15 +27,15 @@ class TritonScorer:
 
         dataset.map_batches(
             TritonScorer,
-            fn_constructor_args=("flight_delay",),
-            fn_constructor_kwargs={"endpoints": ["gpu1:8001"]},
+            fn_constructor_args=(Scorer("flight_delay", endpoints=["gpu1:8001"]).pinned(),),
             batch_format="pyarrow",
             batch_size=16_384,
             compute=ray.data.ActorPoolStrategy(size=2),
         )
 
     Args:
-        model: the model's name, or a `Scorer`, of which nothing more is to be said.
+        model: a `Scorer`, best one that is `pinned`; or the model's name, and then actors that
+            start at different times may find different models.
         options: as `Scorer` takes them, ``endpoints`` among them.
     """
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 import ray
 
 from tritonbulk.committing import Committed, commit
-from tritonbulk.errors import OptionError
+from tritonbulk.errors import OptionError, UnfinishedError
 from tritonbulk.job.stores.opening import open_store
 from tritonbulk.options import ScoreOptions
 from tritonbulk.result import ScoreResult
@@ -36,6 +36,7 @@ def score_with_ray(options: ScoreOptions, shards: int, say: Callable[[str], None
 
     Raises:
         OptionError: an option cannot be had this way; a retry does not help.
+        UnfinishedError: a task was lost again and again; a retry goes on.
         TritonbulkError: what stopped a shard; see its class.
     """
     _check(options)
@@ -50,9 +51,15 @@ def score_with_ray(options: ScoreOptions, shards: int, say: Callable[[str], None
         try:
             result: ScoreResult = ray.get(done)
         except ray.exceptions.RayTaskError as error:
-            for each in waiting:
-                ray.cancel(each, force=True)
+            _cancel(waiting)
             raise error.cause from None
+        except ray.exceptions.RayError as error:
+            _cancel(waiting)
+            raise UnfinishedError(
+                f"Ray lost a task {TASK_TRIES + 1} times ({type(error).__name__}): a process or a "
+                "machine of it died, often for want of memory; run the same command again, it goes "
+                "on with what is done"
+            ) from error
         say(f"shard {result.shard} has scored {result.rows_scored:,} rows; {len(waiting)} are left")
     return commit(
         open_store(options.out, is_single_writer=options.single_writer),
@@ -61,6 +68,11 @@ def score_with_ray(options: ScoreOptions, shards: int, say: Callable[[str], None
         is_single_writer=options.single_writer,
         say=say,
     )
+
+
+def _cancel(waiting: list[ray.ObjectRef[ScoreResult]]) -> None:
+    for each in waiting:
+        ray.cancel(each, force=True)
 
 
 def _score_shard(options: ScoreOptions) -> ScoreResult:

@@ -50,6 +50,7 @@ def batch_mapper(
 ) -> Callable[[Iterable[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     """Return the function for ``mapInArrow``; its rows have `spark_schema` of the scorer's schema.
 
+    Give it a scorer that is `pinned`, or tasks may find different models.
     What it raises is what would stop `tritonbulk.score`; Spark then retries the task.
     """
 
@@ -87,17 +88,22 @@ def predict_batch_fn(
     each row by theirs, for a ``StructType`` that names those which are wanted. With
     ``status_columns=False`` a row that fails ends the task.
 
+    The model that is served now is looked up, and every task insists on it.
+
     Args:
         scorer: the ``keep`` of which is not looked at: a UDF returns predictions alone.
         columns: names of the UDF's columns in their order, which the model's contract knows.
             Numbers only, and text; NaN and None stand for a null.
+
+    Raises:
+        TritonbulkError: no server tells; see its class.
     """
-    names = list(columns)
+    names, pinned = list(columns), scorer.pinned()
 
     def make_predict_fn() -> Callable[..., dict[str, npt.NDArray[Any]]]:
         def predict(*given: npt.NDArray[Any]) -> dict[str, npt.NDArray[Any]]:
             arrays = [_column(values) for values in _apart(given, len(names))]
-            scored = scorer.score(pa.RecordBatch.from_arrays(arrays, names))
+            scored = pinned.score(pa.RecordBatch.from_arrays(arrays, names))
             return {
                 name: _values(scored.column(name))
                 for name in scored.schema.names

@@ -55,13 +55,15 @@ class TritonBulkScoreOperator(BaseOperator):
         self.deferrable, self.start_s, self.stall_s = deferrable, start_s, stall_s
         self._running: Running | None = None
 
-    def execute(self, context: Any, event: Any = None) -> str:  # noqa: ARG002  a dead run's event
+    def execute(self, context: Any, event: Mapping[str, Any] | None = None) -> str:
         """Start or go on with the job; return the path of its manifest once it is finished."""
+        # Where the manifest stands the trigger would fire at once, and defer for ever.
+        defers = self.deferrable and not (event or {}).get("finished")
         inputs = [self.inputs] if isinstance(self.inputs, str) else list(self.inputs)
         command = ScoreCommand(inputs, self.model, self.out, self.options)
-        self._running = Running(command, outlives=self.deferrable)
+        self._running = Running(command, outlives=defers)
         try:
-            result = self._running.wait(self.start_s if self.deferrable else None)
+            result = self._running.wait(self.start_s if defers else None)
         except RunError as error:
             kind = AirflowException if error.retry_helps else AirflowFailException
             raise kind(str(error)) from error

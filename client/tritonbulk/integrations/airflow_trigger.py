@@ -34,15 +34,15 @@ class ManifestTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look at the output until there is something to tell."""
         clock = asyncio.get_running_loop().time
-        parts, since = -1, clock()
+        parts, since, finished = -1, clock(), False
         while clock() - since < self.stall_s:
             try:
                 jobs = await asyncio.to_thread(status, open_store(self.out))
             except TritonbulkError:
                 jobs = ()  # nothing stands there yet, or the store does not answer now
-            if jobs and all(job.is_finished for job in jobs):
+            if finished := bool(jobs) and all(job.is_finished for job in jobs):
                 break
             if (now := sum(job.parts for job in jobs)) != parts:
                 parts, since = now, clock()
             await asyncio.sleep(self.poll_s)
-        yield TriggerEvent({"out": self.out})
+        yield TriggerEvent({"out": self.out, "finished": finished})

@@ -7,9 +7,12 @@ on with by running the same command again, also while the old process still live
 from __future__ import annotations
 
 import json
+import logging
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +24,11 @@ FINAL = (2, 4)
 """Exit codes after which the same command will not help."""
 
 _TERMINATE_S = 60.0
+_RELAY_S = 5.0
+_RELAY_BYTES = 65_536
+"""How much of what a run says is read at once; of its last words no more is kept."""
+
+_log = logging.getLogger(__name__)
 
 
 class RunError(RuntimeError):
@@ -75,7 +83,7 @@ class ScoreCommand:
 
 
 class Running:
-    """A run under way.
+    """A run under way; what it says goes to this module's logger (INFO) while it is waited for.
 
     Args:
         command: what to run.
@@ -92,6 +100,7 @@ class Running:
             stderr=self._said,
             start_new_session=outlives,
         )
+        self._relayed_bytes = 0
 
     @property
     def pid(self) -> int:
@@ -104,16 +113,37 @@ class Running:
         Raises:
             RunError: it ended without finishing the job.
         """
-        try:
-            code = self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            return None
+        end_s = None if timeout_s is None else time.monotonic() + timeout_s
+        while (code := self._code(end_s)) is None:
+            self._relay()
+            if end_s is not None and time.monotonic() >= end_s:
+                return None
+        self._relay()
         said, told = _last_line(self._said), _last_line(self._told)
         self.close()
-        if code not in FINISHED:
+        # A Python that could not even begin ends with 1 as well, and without a result.
+        if code not in FINISHED or not told:
             raise RunError(code, said or "nothing")
         result: dict[str, Any] = json.loads(told)
         return result
+
+    def _code(self, end_s: float | None) -> int | None:
+        left_s = _RELAY_S if end_s is None else max(0.0, end_s - time.monotonic())
+        try:
+            return self._process.wait(min(left_s, _RELAY_S))
+        except subprocess.TimeoutExpired:
+            return None
+
+    def _relay(self) -> None:
+        """Log the whole lines that are new."""
+        # Not by seek: the run writes where this file stands.
+        while found := os.pread(self._said.fileno(), _RELAY_BYTES, self._relayed_bytes):
+            whole = found.rfind(b"\n") + 1
+            if not whole and len(found) < _RELAY_BYTES:
+                return
+            self._relayed_bytes += whole or len(found)
+            for line in found[: whole or None].decode(errors="replace").splitlines():
+                _log.info("%s", line)
 
     def stop(self) -> None:
         """Ask it to end: it commits what is in memory; kill it if that takes too long."""
@@ -151,6 +181,7 @@ def run(command: ScoreCommand) -> dict[str, Any]:
 
 
 def _last_line(file: Any) -> str:
-    file.seek(0)
-    lines = file.read().decode(errors="replace").strip().splitlines()
+    start = max(0, os.fstat(file.fileno()).st_size - _RELAY_BYTES)
+    found = os.pread(file.fileno(), _RELAY_BYTES, start)
+    lines = found.decode(errors="replace").strip().splitlines()
     return lines[-1] if lines else ""

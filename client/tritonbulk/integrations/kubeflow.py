@@ -14,13 +14,16 @@ from typing import Any
 from kfp import dsl
 
 _SCRIPT = """
+set -f
 code=0
 tritonbulk score "$0" --model "$1" --endpoint "$2" --out "$3" $5 || code=$?
 [ "$code" -le 1 ] || exit "$code"
+tritonbulk status "$3"
 mkdir -p "$(dirname "$4")"
 printf %s "${3%/}/_tritonbulk/manifest.json" > "$4"
 """
-"""Exit code 1 is that of a finished job of which some rows failed."""
+"""Exit code 1 is that of a finished job of which some rows failed, and of a program that could not
+begin: ``status`` tells them apart. Words of ``$5`` are no patterns of files."""
 
 
 def score_component(image: str) -> Any:
