@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -16,7 +17,13 @@ import tritonbulk
 from tests.conftest import write_python_entry
 from tritonbulk import EmbeddedTriton, Secret
 from tritonbulk.access import Access
-from tritonbulk.errors import FailureLimitError, InputError, ModelError, OptionError
+from tritonbulk.errors import (
+    FailureLimitError,
+    InputError,
+    ModelError,
+    OptionError,
+    PlatformError,
+)
 from tritonbulk.scorer.pool import POOL
 
 pytestmark = pytest.mark.live
@@ -112,11 +119,20 @@ def test_copies_in_one_process_share_one_connection_and_forks_none(server):
     assert "tritonbulk-scorer" in before
     reader, writer = os.pipe()
     pid = os.fork()
-    if not pid:  # what the parent has open is not the child's
-        os.write(writer, str(len(POOL._works)).encode())
+    if not pid:  # what the parent has open is not the child's, and gRPC may hang there
+        signal.alarm(30)
+        said = [str(len(POOL._works))]
+        for use in (lambda: copy.score(rows(100, ())), copy.pinned):
+            try:
+                use()
+                said.append("scored")
+            except PlatformError as error:
+                said.append(str(error)[-23:])
+        os.write(writer, " | ".join(said).encode())
         os._exit(0)
     os.waitpid(pid, 0)
-    assert os.read(reader, 9) == b"0"
+    os.close(writer)
+    assert os.read(reader, 99) == b"0 | 'spawn' or 'forkserver' | 'spawn' or 'forkserver'"
 
 
 def test_other_processes_score_and_end(server):

@@ -1,7 +1,8 @@
 """Pool: the scorers at work in this process, shared by all copies of one scorer.
 
 Engines unpickle a scorer again and again in a process that they keep; what it learned (connections,
-the width of the window) is kept with it. A process that was forked begins with none.
+the width of the window) is kept with it. A process that was forked begins with none, and is refused
+if its parent had connected: what gRPC keeps for a process does not outlive a fork, and calls hang.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import threading
 
 import pyarrow as pa
 
+from tritonbulk.errors import PlatformError
 from tritonbulk.scorer.config import ScorerConfig
 from tritonbulk.scorer.work import Work
 
@@ -29,15 +31,35 @@ class Pool:
     """See the module."""
 
     def __init__(self) -> None:
+        self._has_connected = False
         self.begin_anew()
 
     def begin_anew(self) -> None:
         """Forget, in a forked process, its parent's: neither threads nor locks came along."""
+        self._is_cut_off = self._has_connected
         self._lock = threading.Lock()
         self._works: dict[_Key, Work] = {}
 
+    def enter(self) -> None:
+        """Note that this process connects to servers.
+
+        Raises:
+            PlatformError: it was forked from one that had; a retry does not help.
+        """
+        if self._is_cut_off:
+            raise PlatformError(
+                "this process was forked from one that had connected to a server, and gRPC does "
+                "not outlive a fork; start processes with 'spawn' or 'forkserver'"
+            )
+        self._has_connected = True
+
     def get(self, config: ScorerConfig, schema: pa.Schema) -> Work:
-        """Return the scorer at work for a configuration and a schema; started if there is none."""
+        """Return the scorer at work for a configuration and a schema; started if there is none.
+
+        Raises:
+            PlatformError: see `enter`.
+        """
+        self.enter()
         key = pickle.dumps(config), schema.serialize().to_pybytes()
         with self._lock:
             found = self._works.pop(key, None)

@@ -156,6 +156,7 @@ class Scorer:
         return POOL.get(self._config, bare(schema))
 
     def _ask(self) -> ServedModel:
+        POOL.enter()
         model = _in_thread(_described(self._config.anywhere()))
         self._config.check(model)
         return model
