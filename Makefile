@@ -28,18 +28,18 @@ test-crash-full: venv ## kills, faults and crashes in full numbers (about 90 min
 	@requirements/system.sh
 	TRITONBULK_TEST_FULL=1 TRITONBULK_TEST_SEEDS=200000 TRITONBULK_TEST_FILE_MB=2100 \
 	  .venv/bin/pytest -m 'ci or not ci' tests/crash tests/unit/test_job_simulation.py \
-	  tests/unit/test_job_model_check.py tests/unit/test_memory.py --timeout 10800
+	  tests/unit/test_job_model_check.py tests/unit/test_memory.py --timeout 10800 -o faulthandler_timeout=10800
 
 test-export-full: venv ## export's hostile files, kills and lint's cross-check, in full numbers
 	@requirements/system.sh
 	TRITONBULK_TEST_FULL=1 .venv/bin/pytest -m 'ci or not ci' tests/export_corpus tests/property/test_export_hostile.py \
 	  tests/crash/test_publish_kills.py tests/crash/test_export_hostile.py \
-	  tests/live/test_lint_cross_check.py --timeout 3600
+	  tests/live/test_lint_cross_check.py --timeout 3600 -o faulthandler_timeout=3600
 
 test-hostile-full: venv ## hostile files and parsers in full numbers, an hour of fuzzing
 	@.venv/bin/python -c 'import atheris' 2>/dev/null || .venv/bin/python -m pip install --quiet \
 	  --disable-pip-version-check --require-hashes --no-deps --requirement requirements/fuzz.txt
-	TRITONBULK_TEST_FULL=1 .venv/bin/pytest -m 'ci or not ci' tests/hostile --timeout 10800
+	TRITONBULK_TEST_FULL=1 .venv/bin/pytest -m 'ci or not ci' tests/hostile --timeout 10800 -o faulthandler_timeout=10800
 
 # Its packages (500 MB) fit no list of ours, so they get an environment of their own.
 MLSERVER = $(or $(TRITONBULK_CACHE),$(HOME)/.cache/tritonbulk)/mlserver-1.7.1
@@ -50,7 +50,7 @@ test-mlserver: venv ## score through a real MLServer, in an environment of its o
 
 .PHONY: frameworks-venv test-export-frameworks examples-export
 
-frameworks-venv:
+frameworks-venv: ## make the environment of all frameworks (3 GB)
 	@requirements/frameworks.sh
 
 test-export-frameworks: frameworks-venv ## exports of PyTorch, Keras, JAX, transformers, CatBoost (3 GB)
@@ -89,7 +89,7 @@ test-orchestrators: venv ## jobs run by Airflow, Dagster, Prefect, Kubeflow, Met
 
 test-faults-full: venv ## poison, outages and wrong answers in full numbers (about 1 hour)
 	TRITONBULK_TEST_FULL=1 .venv/bin/pytest -m 'ci or not ci' tests/faults tests/property/test_dispatch.py \
-	  tests/property/test_window.py tests/unit/test_policy.py --timeout 7200
+	  tests/property/test_window.py tests/unit/test_policy.py --timeout 7200 -o faulthandler_timeout=7200
 
 soak: venv ## ten minutes of kills, poison rows and three endpoints; every row accounted for
 	.venv/bin/python -m tests.faults.soak

@@ -289,7 +289,9 @@ def _export(
     module = _load(framework)
     target = Target.of(**options)
     rows = import_module("tritonbulk_export.sample").read_sample(target.sample)
-    source = load(module, rows)
+    # The truth feeds no model, so it counts for none of its columns either.
+    is_labelled = target.labels is not None and target.labels in rows.column_names
+    source = load(module, rows.drop_columns([target.labels]) if is_labelled else rows)
     exported: Exported = import_module("tritonbulk_export.exporting").export(source, rows, target)
     return exported
 

@@ -78,7 +78,12 @@ def described_content(config: pb.ModelConfig) -> str:
 
 def pinned_versions(entry: Path) -> list[int]:
     """Return the versions of an entry that ensembles beside it ask for by number, oldest first."""
-    found = set()
+    return sorted(pins_of(entry))
+
+
+def pins_of(entry: Path) -> dict[int, list[str]]:
+    """Return the ensembles beside an entry, by the version that they ask for by number."""
+    found: dict[int, list[str]] = {}
     for path in entry.parent.iterdir():
         if path == entry or not (path / CONFIG_FILE).is_file():
             continue
@@ -88,8 +93,8 @@ def pinned_versions(entry: Path) -> list[int]:
             continue
         for step in config.ensemble_scheduling.step:
             if step.model_name == entry.name and step.model_version > 0:
-                found.add(int(step.model_version))
-    return sorted(pin for pin in found if (entry / str(pin)).is_dir())
+                found.setdefault(int(step.model_version), []).append(config.name)
+    return {pin: sorted(set(names)) for pin, names in found.items() if (entry / str(pin)).is_dir()}
 
 
 def add_pins(config: pb.ModelConfig, pins: Sequence[int]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as distribution_version
+from typing import Any
 
 import pyarrow as pa
 
@@ -25,7 +26,7 @@ from tritonbulk_export.content import Content
 from tritonbulk_export.golden import golden_file
 from tritonbulk_export.overrides import read_overrides
 from tritonbulk_export.parity import gathered, stored
-from tritonbulk_export.proving import prove
+from tritonbulk_export.proving import Proved, prove
 from tritonbulk_export.publish import check_name, publish
 from tritonbulk_export.releasing import release
 from tritonbulk_export.serving import BatchSize, check_batch_size
@@ -47,7 +48,8 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
     path = target.serving.overrides
     overrides = {} if path is None else read_overrides(path)
     check_columns(source.inputs, sample.schema, where=f"sample {target.sample}")
-    proved = prove(source, sample, target)
+    batch = _asked_batch(target, overrides)
+    proved = _proved(source, sample, target, batch)
     contract = Contract(
         model=target.name,
         digest=files_digest(proved.files),
@@ -58,12 +60,9 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         parity=stored(proved.parity, proved.precision),
     )
     serving = target.serving
-    batch = derive_batch_size((*proved.inputs, *proved.outputs), serving)
     if target.bench_result is not None:
-        tuned = read_bench(target.bench_result, serving)
-        batch, serving = tuned.batch or batch, tuned.serving
-    if target.max_batch_size is not None:
-        batch = BatchSize(target.max_batch_size)
+        serving = read_bench(target.bench_result, serving).serving
+    batch = batch or derive_batch_size((*proved.inputs, *proved.outputs), serving)
     content = Content(
         contract=contract,
         files=proved.files,
@@ -84,6 +83,8 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
     if target.tune_s is not None:
         publish(content, target.repository, now, target.staging)
         content = _tuned(content, target)
+        if content.batch.rows not in proved.batch.sizes:
+            proved = _proved(source, sample, target, content.batch)
     released = release(content, target.repository, now, target.staging, target.load)
     published = released.published
     batch = content.batch
@@ -103,6 +104,30 @@ def export(source: SourceModel, sample: pa.Table, target: Target) -> Exported:
         warnings=published.warnings,
         precision=proved.precision,
     )
+
+
+def _asked_batch(target: Target, overrides: Mapping[str, Any]) -> BatchSize | None:
+    """Return the batch size that was asked for, wherever; None leaves it to the formula.
+
+    Known before the proof, which has to run at the size that will be served.
+    """
+    if "max_batch_size" in overrides:
+        return BatchSize(
+            overrides["max_batch_size"], f"as --config {target.serving.overrides} has it"
+        )
+    if target.max_batch_size is not None:
+        return BatchSize(target.max_batch_size)
+    if target.bench_result is not None:
+        return read_bench(target.bench_result, target.serving).batch
+    return None
+
+
+def _proved(
+    source: SourceModel, sample: pa.Table, target: Target, batch: BatchSize | None
+) -> Proved:
+    """Return the proof at the size that will be served."""
+    rows = None if batch is None else batch.rows
+    return prove(source, sample, replace(target, max_batch_size=rows))
 
 
 def _check_options(target: Target) -> None:
@@ -136,7 +161,7 @@ def _tuned(content: Content, target: Target) -> Content:
     """Return what was published as a sweep of it recommends it to be served."""
     assert target.tune_s is not None, "asked for"
     tuned = run_bench(target.repository, target.name, target.sample, target.tune_s, content.serving)
-    is_asked = target.max_batch_size is not None
+    is_asked = target.max_batch_size is not None or "max_batch_size" in content.overrides
     batch = content.batch if is_asked else tuned.batch or content.batch
     return replace(content, batch=batch, serving=tuned.serving)
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from tritonclient.grpc import model_config_pb2 as pb
 
 from tritonbulk.contract import Contract
-from tritonbulk.errors import OptionError, SinkError
+from tritonbulk.errors import ModelError, OptionError, SinkError
 from tritonbulk_export.config import (
     comments_of,
     to_text,
@@ -32,6 +32,7 @@ from tritonbulk_export.entry_files import (
     check_no_links,
     described_content,
     pinned_versions,
+    pins_of,
     read_config,
     served_version,
     versions_of,
@@ -146,7 +147,10 @@ def _publish_locked(content: Content, entry: Path, now: datetime, staging: Path)
     for pin in pins:
         if pin != version:
             (staged / str(pin)).symlink_to(entry / str(pin))
-    warnings = check_staged(staged, entry.parent)
+    try:
+        warnings = check_staged(staged, entry.parent)
+    except ModelError as error:
+        raise ModelError(f"{error}{_said_of_pins(entry, version)}") from error
     is_new = not (entry / str(version)).exists()
     before = {
         name: (entry / name).read_bytes() for name in SNAPSHOT_FILES if (entry / name).exists()
@@ -156,6 +160,19 @@ def _publish_locked(content: Content, entry: Path, now: datetime, staging: Path)
     _bring(staged, entry)
     rows = described.config.max_batch_size
     return Published(version, rows, changed=True, is_new=is_new, before=before, warnings=warnings)
+
+
+def _said_of_pins(entry: Path, version: int) -> str:
+    """Return which ensembles hold an entry to versions besides ``version``; "" if none."""
+    pins = {pin: names for pin, names in pins_of(entry).items() if pin != version}
+    if not pins:
+        return ""
+    held = ", ".join(f"{' and '.join(names)} to {pin}" for pin, names in sorted(pins.items()))
+    return (
+        f". Pipelines hold {entry.name} to older versions ({held}), which are served beside the "
+        "new one with the same configuration, and so have to have its tensors: give another "
+        "--name, or remove those pipelines first"
+    )
 
 
 def _bring(staged: Path, entry: Path) -> None:

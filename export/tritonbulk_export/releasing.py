@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -104,5 +104,6 @@ def rollback(
     done = roll_back(folder, model, version, None if staging is None else Path(staging))
     if load is not None:
         load_version(load, model, done.version)
-        check_golden(load, folder / model, done.version, done.max_batch_size)
+        rows = check_golden(load, folder / model, done.version, done.max_batch_size)
+        done = replace(done, golden_rows_loaded=rows)
     return done

@@ -40,11 +40,13 @@ class RolledBack:
         version: that is served now.
         before: that was served; the same if nothing was to be done.
         max_batch_size: of the version that is served now.
+        golden_rows_loaded: that a running server answered rightly; None where none was named.
     """
 
     version: int
     before: int
     max_batch_size: int
+    golden_rows_loaded: int | None = None
 
 
 def rollback(

@@ -47,6 +47,17 @@ def model(
     return helper.make_model(graph, opset_imports=opsets, ir_version=ir)
 
 
+def bf16_model(computed: str) -> onnx.ModelProto:
+    """Return a model that casts to BF16 and back, and doubles ``h``, BF16, or ``b``, FP32."""
+    graph = model()
+    double = helper.make_node("Add", [computed, computed], ["d"])
+    casts = [("x", "h", 16), ("h", "b", 1), ("d", "y", 1)]
+    first, back, last = (helper.make_node("Cast", [a], [b], to=to) for a, b, to in casts)
+    del graph.graph.node[:]
+    graph.graph.node.extend([first, back, double, last])
+    return graph
+
+
 def scalar_model() -> onnx.ModelProto:
     """Return a model that sums each row of [n, 4] to one scalar a row."""
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])
@@ -186,6 +197,8 @@ CASES: dict[str, Callable[[Path], None]] = {
         'input { name: "x" data_type: TYPE_FP32 dims: [ -1, 4 ] }'
         'output { name: "y" data_type: TYPE_FP32 dims: [ -1, 4 ] }'
     ),
+    "BF16 that is held": _configured(FULL, bf16_model("b")),
+    "BF16 that is computed with": _configured(FULL, bf16_model("h")),
     "batching and priorities": _configured(
         FULL + "dynamic_batching { priority_levels: 2 default_priority_level: 2 }"
     ),

@@ -77,7 +77,7 @@ def test_a_version_is_loaded_and_its_golden_rows_are_scored(folder, target):
     with pytest.raises((ModelError, OutageError), match=str(done.version)):
         loading.check_golden(target, done.entry, done.version, 64)
     back = rollback("m", repository=folder / "r", load=target)
-    assert back.version == done.version
+    assert (back.version, back.golden_rows_loaded) == (done.version, 64)
     assert loading.check_golden(target, done.entry, done.version, 64) == 64
 
 

@@ -204,6 +204,13 @@ def test_a_step_that_goes_on_keeps_the_pinned_version_loaded(repository):
     assert not errors_of(lint_repository(repository / "r", has_gpu=False))
 
 
+def test_a_step_with_other_tensors_names_the_pipeline_that_holds_it(repository):
+    done = export_pipeline("both", ["scale", "model"], repository=repository / "r")
+    held = done.steps[1][1]
+    with pytest.raises(ModelError, match=rf"both to {held}.*another --name"):
+        export(repository, "model", named(tower((4, 3, 2)), {"x": "t"}))
+
+
 def test_stages_are_entries_that_an_ensemble_chains(repository):
     done = export(repository, "deep", tower(), stages=3, stage_gpus=(0, 1, 1))
     assert any("3 stages" in note for note in done.notes)

@@ -14,8 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tritonbulk.contract import Contract
 from tritonbulk.errors import ContractError, InputError, ModelError, OptionError, ParityError
-from tritonbulk_export import Tolerance, export_onnx
+from tritonbulk_export import Tolerance, export_onnx, exporting
 from tritonbulk_export.entry_files import SNAPSHOT_FILES
+from tritonbulk_export.serving import BatchSize, Serving
+from tritonbulk_export.tuning import Tuned
 
 RANDOM = np.random.default_rng(11)
 ROWS = pa.table({f"f{n}": RANDOM.normal(size=50) for n in range(4)} | {"id": np.arange(50)})
@@ -256,6 +258,50 @@ def test_a_model_file_that_cannot_be_used_is_one_sentence(tmp_path, data):
 
 def test_a_tolerance_of_zero_is_met_by_the_same_graph(export):
     assert export(linear(), input_map=["x=f*"], tolerance=Tolerance(0.0, 0.0)).published
+
+
+def sliced(rows):
+    """Return a model that has at most ``rows`` answers, however many rows it is given."""
+    ends = [numpy_helper.from_array(np.array([n]), name) for n, name in ((0, "a"), (rows, "z"))]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["all"]),
+        helper.make_node("Slice", ["all", "a", "z", "a"], ["y"]),
+    ]
+    return model(nodes, [port("x", ["N", 4])], [port("y", ["N", 3])], [WEIGHTS, *ends])
+
+
+def test_the_batch_is_proved_at_the_size_that_a_configuration_asks_for(export, tmp_path):
+    (tmp_path / "c.toml").write_text("max_batch_size = 8192")
+    options = {"input_map": ["x=f*"], "serving": Serving(overrides=tmp_path / "c.toml")}
+    with pytest.raises(ParityError, match="8192"):
+        export(sliced(5000), **options)
+    assert not (tmp_path / "repository").exists()
+    exported = export(linear(), **options)
+    assert exported.max_batch_size == exported.batch.sizes[-1] == 8192
+    assert exported.max_batch_size_reason == f"as --config {tmp_path / 'c.toml'} has it"
+
+
+def test_the_batch_is_proved_at_the_size_that_a_sweep_recommends(export, tmp_path, monkeypatch):
+    found = Tuned(BatchSize(8192, "measured"), Serving())
+    monkeypatch.setattr(exporting, "run_bench", lambda *_: found)
+    with pytest.raises(ParityError, match="8192"):
+        export(sliced(5000), input_map=["x=f*"], tune_s=1)
+    assert "max_batch_size: 4096" in (tmp_path / "repository/m/config.pbtxt").read_text()
+    assert export(linear(), input_map=["x=f*"], tune_s=1).batch.sizes[-1] == 8192
+
+
+def test_an_index_that_a_table_does_not_have_is_no_baked_batch(export):
+    node = helper.make_node("Gather", ["w", "id"], ["y"])
+    graph = model([node], [port("id", ["N"], TensorProto.INT64)], [port("y", ["N", 3])])
+    with pytest.raises(ParityError, match=r"index 4 is out of range: node Gather .* values of"):
+        export(graph)
+
+
+def test_a_column_of_labels_feeds_no_model(export):
+    rows = ROWS.drop_columns(["id"]).append_column("truth", pa.array(np.arange(50) % 3))
+    with pytest.raises(ContractError, match="5 columns"):
+        export(linear(), rows, input_map=["x=*"])
+    assert export(linear(), rows, input_map=["x=*"], labels="truth").published
 
 
 def test_an_asked_batch_size_is_kept_and_a_silly_one_refused(export):

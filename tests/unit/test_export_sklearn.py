@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from importlib.util import find_spec
 
 import numpy as np
 import onnxruntime
@@ -21,6 +22,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     VotingClassifier,
 )
+from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import (
     LinearRegression,
@@ -35,7 +37,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
 from tritonbulk.contract import Contract, gather
-from tritonbulk.errors import ContractError, InputError, ModelError
+from tritonbulk.errors import ContractError, InputError, ModelError, PlatformError
 from tritonbulk_export import export_sklearn
 
 RANDOM = np.random.default_rng(5)
@@ -167,6 +169,37 @@ def test_columns_selected_by_name_become_one_tensor_each(export):
     assert np.abs(served(exported, MIXED)["probabilities"] - expected).max() < 1e-5
 
 
+DOCUMENTS = pa.table({"text": np.array(["late again", "very late", "on time"])[Y3]})
+TFIDF = {"lowercase": False, "token_pattern": r"[a-zA-Z0-9_]+"}
+
+
+def test_a_vectorizer_takes_the_one_column_of_text(export):
+    texts = DOCUMENTS["text"].to_pylist()
+    model = make_pipeline(TfidfVectorizer(**TFIDF), LogisticRegression()).fit(texts, Y2)
+    rows = DOCUMENTS.append_column("truth", pa.array(Y2))
+    exported = export(model, rows, labels="truth")
+    (tensor,) = Contract.from_json((exported.entry / "contract.json").read_text()).inputs
+    assert (tensor.name, tensor.datatype.name, tensor.shape) == ("text", "BYTES", (1,))
+    off = served(exported, rows)["probabilities"] - model.predict_proba(texts)
+    assert np.abs(off).max() < 1e-5
+    with pytest.raises(ContractError, match=r"2 columns of text \(text, more\)"):
+        export(model, rows.append_column("more", rows["text"]))
+
+
+def test_a_vectorizer_of_a_named_column_needs_pandas(export):
+    vectorizer = TfidfVectorizer(**TFIDF).fit(DOCUMENTS["text"].to_pylist())
+    # Without pandas, it cannot be fitted there either.
+    columns = ColumnTransformer([("t", OneHotEncoder(), ["text"])]).fit(DOCUMENTS)
+    columns.transformers = columns.transformers_ = [("t", vectorizer, "text")]
+    last = LogisticRegression().fit(vectorizer.transform(DOCUMENTS["text"].to_pylist()), Y2)
+    model = make_pipeline(columns, last)
+    if find_spec("pandas") is None:
+        with pytest.raises(PlatformError, match="pip install pandas"):
+            export(model, DOCUMENTS)
+    else:
+        assert export(model, DOCUMENTS).published
+
+
 def test_columns_selected_by_position_take_the_sample_in_its_order(export):
     rows = MIXED.select(["a", "kind"])
     matrix = np.column_stack([X[:, 0].astype(object), rows["kind"].to_pylist()])
@@ -218,6 +251,8 @@ def test_a_model_without_names_needs_a_sample_of_its_width(export):
     model = LogisticRegression().fit(X[:, :3], Y2)
     with pytest.raises(ContractError, match="3 features without names, the sample has 4"):
         export(model)
+    rows = NUMBERS.select(["a", "b", "c"]).append_column("late", pa.array(Y2))
+    assert export(model, rows, labels="late").parity.ranking is not None
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.live.lint_corpus import CASES, FULL, entry, model
+from tests.live.lint_corpus import CASES, FULL, bf16_model, entry, model
 from tritonbulk.errors import InputError
 from tritonbulk_export.lint import RULES, errors_of, lint_repository
 from tritonbulk_export.lint.command import command
@@ -57,8 +57,16 @@ def test_codes_that_the_corpus_finds(tmp_path):
     unseen = set(RULES) - seen
     # What no server can be asked: the end of the server itself, other hosts, other packages.
     others = {"R105", "R109", "R110", "C210", "C216", "C219", "C221", "C222", "C223", "C224"}
-    others |= {"O514", "O515", "O516", "O517", "T312", "E412", "E406", "R111", "C214", "C218"}
+    others |= {"O514", "O515", "O516", "O517", "T312", "E412", "E406", "R111", "C214"}
+    others |= {"C218"}
     assert unseen <= others
+
+
+@pytest.mark.parametrize(("computed", "is_found"), [("h", True), ("b", False)])
+def test_bf16_is_an_error_where_it_is_computed_without_a_gpu(tmp_path, computed, is_found):
+    entry(tmp_path / "m", FULL, bf16_model(computed))
+    assert ("O518" in codes(tmp_path, has_gpu=False)) is is_found
+    assert "O518" not in codes(tmp_path)
 
 
 def test_a_version_of_20_digits_ends_the_server_and_is_an_error(tmp_path):

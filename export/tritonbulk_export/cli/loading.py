@@ -81,6 +81,8 @@ def rollback_command(as_json: bool, **given: Any) -> None:
     done = rollback(given.pop("model"), **given)
     was = "already served" if done.version == done.before else f"served instead of {done.before}"
     click.echo(f"version         {done.version} ({was})")
+    if done.golden_rows_loaded is not None:
+        click.echo(f"loaded          {done.golden_rows_loaded} golden rows answered as stored")
     if as_json:
         click.echo(json.dumps(asdict(done)))
 

@@ -11,14 +11,18 @@ def lines(exported: Exported) -> Iterator[str]:
     """Yield what was done, for people: a word and its value a line."""
     state = "published" if exported.published else "already there, nothing changed"
     if not exported.is_served:
-        state += "; the entry serves another version, see version_policy in its config.pbtxt"
+        state += (
+            f"; the entry serves another version, `tritonbulk rollback {exported.entry.name} --to "
+            f"{exported.version}` brings this one back"
+        )
     yield f"entry           {exported.entry} ({state})"
     yield f"version         {exported.version}"
     yield f"max_batch_size  {exported.max_batch_size} ({exported.max_batch_size_reason})"
     if exported.golden_rows_loaded is not None:
         yield f"loaded          {exported.golden_rows_loaded} golden rows answered as stored"
     for name, figures in exported.parity.outputs.items():
-        yield f"parity          {name}: {exported.parity.rows:,} rows, {_numbers(figures)}"
+        rows = _counted(exported.parity.rows, "row")
+        yield f"parity          {name}: {rows}, {_numbers(figures)}"
     if (ranking := exported.parity.ranking) is not None:
         yield (
             f"labels          {ranking.output}: {ranking.metric} {ranking.export:.6f}, "
@@ -36,18 +40,23 @@ def lines(exported: Exported) -> Iterator[str]:
 
 
 def _numbers(figures: OutputParity) -> str:
+    if figures.flips:
+        return f"{_counted(figures.flips, 'label')} differ{'s' if figures.flips == 1 else ''}"
     said = f"largest difference {figures.max_abs:.1e} absolute, {figures.max_rel:.1e} relative"
     if figures.max_abs:
         said += f", mean {figures.mean_abs:.1e}, 99.9 % within {figures.p999_abs:.1e}"
     if figures.max_abs_float64 is not None:
         said += f", {figures.max_abs_float64:.1e} off the source fed with float64"
     if figures.threshold_flips:
-        said += f" ({figures.threshold_flips:,} rows beyond the tolerance)"
-    if figures.flips:
-        said += f", {figures.flips:,} labels differ"
+        said += f" ({_counted(figures.threshold_flips, 'row')} beyond the tolerance)"
     if figures.top1_flips:
-        said += f", {figures.top1_flips:,} rows have another largest score"
+        have = "has" if figures.top1_flips == 1 else "have"
+        said += f", {_counted(figures.top1_flips, 'row')} {have} another largest score"
     return said
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
 
 
 def _precision(report: PrecisionReport) -> str:

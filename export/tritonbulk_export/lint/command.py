@@ -52,6 +52,8 @@ def command(
     errors = len(errors_of(findings))
     if not as_json:
         warnings = len(findings) - errors
-        click.echo(f"{errors} errors, {warnings} warnings", err=True)
+        counted = ((errors, "error"), (warnings, "warning"))
+        said = ", ".join(f"{n} {word}" if n == 1 else f"{n} {word}s" for n, word in counted)
+        click.echo(said, err=True)
     if errors or (strict and findings):
         sys.exit(_CHECK_FAILED)

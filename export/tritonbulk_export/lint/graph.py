@@ -29,6 +29,11 @@ _TYPES: dict[int, int] = {
     onnx.TensorProto.STRING: pb.TYPE_STRING,
 }
 
+_BF16 = onnx.TensorProto.BFLOAT16
+_BF16_FREE = frozenset(
+    {"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Shape", "Size"}
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
@@ -136,6 +141,31 @@ def _end(fields: dict[str, str]) -> int:
         return int(fields.get("offset", "0")) + int(fields.get("length", "0"))
     except ValueError:
         return 2**63
+
+
+def computes_bf16(model: onnx.ModelProto) -> bool:
+    """Return whether a node computes with BF16; to hold it, to shape it and to cast it is free."""
+    return _computes_bf16(model.graph, set())
+
+
+def _computes_bf16(graph: onnx.GraphProto, held: set[str]) -> bool:
+    held |= {tensor.name for tensor in graph.initializer if tensor.data_type == _BF16}
+    for node in graph.node:
+        takes = not held.isdisjoint(node.input)
+        if takes and node.op_type not in _BF16_FREE:
+            return True
+        fields = {each.name: each for each in node.attribute}
+        if node.op_type == "Cast":
+            takes = fields["to"].i == _BF16 if "to" in fields else False
+        elif node.op_type == "Constant":
+            takes = "value" in fields and fields["value"].t.data_type == _BF16
+        if takes and node.op_type not in ("Shape", "Size"):
+            held |= set(node.output)
+        for each in node.attribute:
+            inner = [*([each.g] if each.HasField("g") else []), *each.graphs]
+            if any(_computes_bf16(one, held) for one in inner):
+                return True
+    return False
 
 
 def external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

@@ -46,6 +46,7 @@ def lint_repository(
         raise InputError(
             f"{repository} has no entry {', '.join(map(repr, unknown))}; it has "
             f"{', '.join(sorted(names)[:8])}"
+            + (f" and {len(names) - 8} more" if len(names) > 8 else "")
         )
     findings: dict[str, list[Finding]] = {}
     servable: dict[str, Servable] = {}
@@ -107,12 +108,14 @@ def _lint(
     findings += check_ensemble(config, place)
     full = config
     if backend == ONNXRUNTIME:
-        full = _lint_onnx(entry, findings, target)
+        full = _lint_onnx(entry, findings, target, has_gpu)
     findings += check_warm_up(full, place, entry.folder)
     return findings, full
 
 
-def _lint_onnx(entry: Entry, findings: list[Finding], target: Release) -> pb.ModelConfig:
+def _lint_onnx(
+    entry: Entry, findings: list[Finding], target: Release, has_gpu: bool | None
+) -> pb.ModelConfig:
     """Add what is wrong with an entry's graphs; return its configuration, filled in."""
     if find_spec("onnx") is None:
         findings.append(found("O514", entry.name, "onnx"))
@@ -130,6 +133,10 @@ def _lint_onnx(entry: Entry, findings: list[Finding], target: Release) -> pb.Mod
             continue
         broken = list(graph.check_graph(model, path, place, target))
         findings += broken
+        kinds = {group.kind for group in entry.config.instance_group}
+        is_on_cpu = has_gpu is False or kinds == {pb.ModelInstanceGroup.KIND_CPU}
+        if is_on_cpu and graph.computes_bf16(model):
+            findings.append(found("O518", place, "BF16 on a CPU"))
         if not any(each.code == "O508" for each in broken):
             signature = graph.signature_of(model)
             full = onnx_backend.completed(entry.config, signature)

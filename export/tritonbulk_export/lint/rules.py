@@ -331,6 +331,11 @@ _ONNX = (
         "place the instances on GPUs",
     ),
     _error("O517", "the embedded server has no such feature", "use the official Triton container"),
+    _error(
+        "O518",
+        "ONNX Runtime computes BF16 on GPUs alone",
+        "export it with another precision, or serve it on a GPU",
+    ),
 )
 
 _WARM_UP = (

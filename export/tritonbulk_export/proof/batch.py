@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -11,7 +12,7 @@ import onnx
 
 from tritonbulk.contract import InputTensor
 from tritonbulk.errors import ModelError, ParityError
-from tritonbulk_export.proof.blame import blame_leak, blame_size
+from tritonbulk_export.proof.blame import blame_index, blame_leak, blame_size
 from tritonbulk_export.proof.rows import (
     ROWS,
     distinct,
@@ -34,6 +35,8 @@ _NOISE_FACTOR, _EPSILONS = 16.0, 64.0
 _NOISE_MAX = {2: 2e-2, 4: 1e-3, 8: 1e-3}
 """By bytes an element: what is called noise is at most this share of the output's largest value."""
 _TELLING_ROWS_MIN = 8
+_OUTSIDE = re.compile(r"out of data bounds, idx=(-?\d+)")
+"""What ONNX Runtime says of an index that a table does not have."""
 
 
 def prove_batch(
@@ -109,6 +112,12 @@ class _Trial:
 
     def _why_it_does_not_run(self, tensors: Tensors, error: ModelError) -> str:
         rows = row_count(tensors)
+        outside = _OUTSIDE.search(str(error))
+        if outside and (where := blame_index(self.graph, tensors)):
+            return (
+                f"the index {outside[1]} is out of range: {where}; look at the values of the "
+                "sample, and at which columns feed which tensor"
+            )
         if rows > ROWS:
             try:
                 self.session.run(taken(tensors, slice(0, ROWS)))

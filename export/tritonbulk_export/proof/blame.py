@@ -25,6 +25,7 @@ _SHAPING = frozenset({
     "ArgMax", "ArgMin", "TopK", "CenterCropPad", "NonZero", "Compress",
 })  # fmt: skip
 """Operators that decide about sizes by themselves."""
+_LOOK_UPS = ("Gather", "GatherElements", "GatherND")
 _HINTS = {
     "BatchNormalization": "it normalizes by the batch's own mean, as in training",
     "Softmax": "it may run over axis 0, which is rows",
@@ -62,6 +63,23 @@ def blame_size(graph: onnx.ModelProto, tensors: Tensors, output: str | None = No
     if output is None:
         return "ONNX Runtime names no node"
     return shapes.at_output(output, row_count(tensors))
+
+
+def blame_index(graph: onnx.ModelProto, tensors: Tensors) -> str | None:
+    """Return which look-up in a table fails on ``tensors``, as half a sentence; None if none does.
+
+    A table that is part of the model has no rows of the batch in it, so it is the index that is
+    wrong, and not the number of rows.
+    """
+    inside = Instrument(graph)
+    index = inside.failing(tensors)
+    if index is None or inside.nodes[index].op_type not in _LOOK_UPS:
+        return None
+    table, place = inside.nodes[index].input[:2]
+    if table not in inside.constants or place in inside.constants:
+        return None
+    sizes = list(inside.constants[table].dims)
+    return f"node {inside.titles[index]} looks it up in a table of shape {sizes}"
 
 
 def blame_leak(graph: onnx.ModelProto, tensors: Tensors, place: int) -> str:

@@ -25,6 +25,12 @@ def load_factory(reference: str) -> Callable[..., Any]:
         InputError: the module cannot be imported or has no such callable; no retry.
     """
     module_name, colon, name = reference.rpartition(":")
+    if Path(reference).is_file() and not colon:
+        raise OptionError(
+            f"{reference} is a file, and what torch.save or pickle wrote is not read as a model; "
+            "write pkg.module:function or file.py:function, which makes the module, and give its "
+            "weights with --weights"
+        )
     if not colon or not module_name or not name:
         raise OptionError(
             f"{reference!r} names no factory; write pkg.module:function or file.py:function"

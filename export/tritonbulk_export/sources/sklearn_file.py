@@ -1,7 +1,8 @@
 """scikit-learn: classifiers and regressors, from skops files or, if trusted, pickles.
 
 A numeric pipeline has one input, ``features`` ``[N, F]`` float32. One that begins with a
-ColumnTransformer, or takes text, has one input ``[N, 1]`` a column, named after it.
+ColumnTransformer, or takes text, has one input ``[N, 1]`` a column, named after it; one that begins
+with a vectorizer of texts takes the sample's one text column.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType, StringTensorType
 from sklearn.base import BaseEstimator, is_classifier, is_regressor
 from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.pipeline import Pipeline
 
 from tritonbulk.contract import Column, InputTensor, datatype
-from tritonbulk.errors import InputError, ModelError
+from tritonbulk.errors import ContractError, InputError, ModelError, PlatformError
 from tritonbulk_export.columns import feature_columns
 from tritonbulk_export.graph import renamed
 from tritonbulk_export.names import first_line
@@ -81,10 +83,14 @@ def source_of(model: Any, rows: pa.Table, where: Any) -> SourceModel:
     """
     _check_kind(model, where)
     names = getattr(model, "feature_names_in_", None)
-    columns = feature_columns(
-        None if names is None else [str(name) for name in names],
-        model.n_features_in_,
-        rows.schema,
+    columns = (
+        _text_column(rows.schema, where)
+        if _takes_documents(model)
+        else feature_columns(
+            None if names is None else [str(name) for name in names],
+            model.n_features_in_,
+            rows.schema,
+        )
     )
     predictor = _Predictor(model, columns, has_names=names is not None)
     inputs = _inputs(model, columns, rows.schema)
@@ -139,6 +145,21 @@ def _is_text(found: pa.DataType) -> bool:
     return any(test(found) for test in _TEXT_TYPES)
 
 
+def _takes_documents(model: Any) -> bool:
+    """Return whether a model takes one text a row, and no table of columns."""
+    return isinstance(_first_step(model), CountVectorizer | HashingVectorizer)
+
+
+def _text_column(schema: pa.Schema, where: Any) -> tuple[str]:
+    found = [field.name for field in schema if _is_text(field.type)]
+    if len(found) != 1:
+        raise ContractError(
+            f"{where} takes one text a row, and the sample has {len(found)} columns of text "
+            f"({', '.join(found[:8]) or 'none'}); give a sample with one"
+        )
+    return (found[0],)
+
+
 def _first_step(model: Any) -> Any:
     while isinstance(model, Pipeline):
         model = model.steps[0][1]
@@ -155,6 +176,17 @@ class _Predictor:
 
     def __call__(self, tensors: Tensors) -> Answers:
         rows = self._rows(tensors)
+        try:
+            return self._answers(rows)
+        except (TypeError, AttributeError) as error:
+            if not isinstance(rows, pa.Table):
+                raise
+            raise PlatformError(
+                f"a step of the model takes no Arrow column ({first_line(error)}), and pandas, "
+                "whose columns it takes, is not installed; `pip install pandas`"
+            ) from error
+
+    def _answers(self, rows: Any) -> Answers:
         with warnings.catch_warnings():
             # A model that was fitted with names says so about every matrix without them.
             warnings.filterwarnings("ignore", message="X does not have valid feature names")
@@ -170,6 +202,8 @@ class _Predictor:
         if INPUT in tensors and len(tensors) == 1:
             return tensors[INPUT]
         values = [_texts(tensors[name]) for name in self._columns]
+        if _takes_documents(self._model):
+            return values[0][:, 0]
         if self._has_names:
             return _frame({n: v[:, 0] for n, v in zip(self._columns, values, strict=True)})
         return np.concatenate([value.astype(object) for value in values], axis=1)
@@ -243,9 +277,11 @@ def _graph(model: Any, inputs: Sequence[InputTensor]) -> Any:
             warnings.filterwarnings("ignore", message=".*got a boolean")
             graph = convert_sklearn(converted, None, types, "", TARGET_OPSET, options=options)
     except Exception as error:  # skl2onnx has no common base for its errors
+        texts = [tensor.name for tensor in inputs if not tensor.datatype.is_float]
+        held = f" (columns of text in the sample: {', '.join(texts[:8])})" if texts else ""
         raise ModelError(
             f"skl2onnx cannot convert this {type(model).__name__}: "
-            f"{first_line(error)}; replace the step that it names"
+            f"{first_line(error)}; replace the step that it names{held}"
         ) from error
     wanted = ("label", "probabilities") if is_classifier(model) else ("variable",)
     names = [port.name for port in graph.graph.output]

@@ -234,7 +234,8 @@ def _load_module(model: TorchModel) -> torch.nn.Module:
         reference = str(module)
         module = made_by(load_factory(reference), reference)
     if not isinstance(module, torch.nn.Module):
-        raise InputError(f"{model.module} gives a {type(module).__name__}, not a torch.nn.Module")
+        kind = type(module).__name__
+        raise InputError(f"{model.module} gives an object of type {kind}, not a torch.nn.Module")
     if model.weights is not None:
         tensors = _state(model.weights, trust_pickle=model.trust_pickle)
         try:
