@@ -77,7 +77,7 @@ def test_a_run_is_told_from_start_to_complete(triton, tmp_path, receiver):
     assert facets["tritonbulk"]["model"] == manifest["model"]
     (source,) = complete["inputs"]
     assert (source["namespace"], source["name"]) == ("file", str(tmp_path / "rows.parquet"))
-    assert source["facets"]["version"]["datasetVersion"] == manifest["inputs"][0]["sha256_ends"]
+    assert source["facets"]["version"]["datasetVersion"] == manifest["inputs"][0]["sha256"]
     (output,) = complete["outputs"]
     assert output["name"] == str(tmp_path / "out")
     assert output["outputFacets"]["outputStatistics"]["rowCount"] == 3
