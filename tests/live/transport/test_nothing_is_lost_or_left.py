@@ -156,9 +156,10 @@ from tritonbulk.transport.region import Region, registered
 
 async def main():
     options = ScoreOptions(
-        ("-",), "two", Path("-"), endpoints=(sys.argv[1],), trust_shared_memory=True
+        inputs=("-",), model="two", out=Path("-"), endpoints=(sys.argv[1],),
+        trust_shared_memory=True,
     )
-    async with serve(options, print) as servers, connect(servers, options, print) as (endpoints, _):
+    async with serve(options, str) as servers, connect(servers, options, str) as (endpoints, _):
         access = servers.shared_memory
         async with registered(endpoints[0], access, 2, 4096):
             region = Region(access.prefix + "not-yet-registered", 2, 4096)
