@@ -9,6 +9,7 @@ from tritonbulk.contract import InputTensor, OutputTensor, datatype
 from tritonbulk.dispatch import (
     Abort,
     Dispatch,
+    FailRows,
     Failure,
     Limits,
     Probe,
@@ -26,6 +27,9 @@ from tritonbulk.telemetry.logs import RunLog, complain, configure_logs
 
 DOWN = Failure(14, "UNAVAILABLE", "failed to connect to all addresses")
 FULL = Failure(14, "UNAVAILABLE", "[request id: 1] Exceeds maximum queue size")
+TOO_LARGE = Failure(8, "RESOURCE_EXHAUSTED", "Received message larger than max (900 vs. 200)")
+CLOSED = Failure(14, "UNAVAILABLE", "Stream removed (Socket closed)")
+REFUSED = Failure(3, "INVALID_ARGUMENT", "this row is refused")
 
 
 def pinned(max_outage_s, failed_rows_max, requests):
@@ -120,6 +124,75 @@ def test_time_in_which_nothing_was_asked_is_no_outage():
     dispatch.failed(send.request_id, DOWN, 501.0)
     (again,) = dispatch.step(502.0)
     assert isinstance(again, Probe)
+
+
+def test_time_in_which_nothing_was_owed_is_no_outage_though_a_server_failed():
+    dispatch = Dispatch(pinned(10.0, 10, 2), ["a:1", "b:1"])
+    dispatch.add([Batch(0, 0, 1), Batch(0, 1, 1)], 10)
+    first, second = dispatch.step(0.0)
+    dispatch.failed(second.request_id, DOWN, 0.1)
+    dispatch.succeeded(first.request_id, 0.2)
+    asked = [*dispatch.step(0.3), *dispatch.step(2.0)]
+    (again,) = (each for each in asked if isinstance(each, Send))
+    (probe,) = (each for each in asked if isinstance(each, Probe))
+    dispatch.succeeded(again.request_id, 2.1)
+    dispatch.failed(probe.request_id, DOWN, 2.2)  # the last word of anybody
+    assert dispatch.idle
+    assert not any(isinstance(each, Abort) for each in dispatch.step(900.0))
+    dispatch.add([Batch(1, 0, 1)], 10)
+    assert not any(isinstance(each, Abort) for each in dispatch.step(1800.0))
+
+
+def test_a_row_is_convicted_though_full_batches_are_too_large_for_the_way():
+    dispatch = Dispatch(pinned(10.0, 10, 2), ["a:1"], 64)
+    dispatch.add([Batch(0, 0, 8), Batch(0, 8, 8)], 10)
+    now, sent, failed, scored = 0.0, 0, [], 0
+    while not dispatch.idle:
+        actions = dispatch.step(now)
+        while actions:
+            action = actions.pop()
+            if isinstance(action, FailRows):
+                failed.append((action.batch.row_begin, action.batch.rows))
+            if not isinstance(action, Send | Probe):
+                continue
+            sent += 1
+            assert sent < 200, "sent again and again"
+            batch = action.batch if isinstance(action, Send) else None
+            rows = range(batch.row_begin, batch.row_begin + batch.rows) if batch else ()
+            now += 0.01
+            if action.is_filled:
+                actions += dispatch.failed(action.request_id, TOO_LARGE, now)
+            elif 5 in rows:
+                actions += dispatch.failed(action.request_id, REFUSED, now)
+            else:
+                scored += len(rows)
+                actions += dispatch.succeeded(action.request_id, now)
+        now = max(now, min(dispatch.wake_s or now, now + 1.0))
+    assert (failed, scored) == ([(5, 1)], 15)
+
+
+def test_a_control_that_a_full_queue_refused_is_no_reason_to_be_awake():
+    dispatch = Dispatch(pinned(100.0, 10, 1), ["a:1"], 8)
+    dispatch.add([Batch(0, 0, 1)], 10)
+    (send,) = dispatch.step(0.0)
+    dispatch.succeeded(send.request_id, 0.1)
+    dispatch.add([Batch(0, 1, 1)], 10)
+    now = 60.0
+    for _ in range(4):  # connections break with it: it may take the server down
+        for action in dispatch.step(now):
+            if isinstance(action, Probe):
+                dispatch.succeeded(action.request_id, now)
+            else:
+                dispatch.failed(action.request_id, CLOSED, now)
+        now += 1.0
+    now = 120.0  # nobody has vouched for the server lately
+    (probe,) = dispatch.step(now)
+    assert isinstance(probe, Probe)
+    dispatch.failed(probe.request_id, FULL, now)
+    assert dispatch.step(now) == [], "not at once again"
+    assert dispatch.wake_s == pytest.approx(now + 0.1)
+    (probe,) = dispatch.step(now + 0.1)
+    assert dispatch.wake_s is None or dispatch.wake_s > now + 0.1
 
 
 def test_idle_endpoints_take_turns():

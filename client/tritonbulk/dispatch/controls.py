@@ -80,18 +80,23 @@ class Controls:
                 is_sick, breaker.is_sick = breaker.is_sick, False
                 self._endpoints.probe(index)
                 asked.append(self.ask(index, now_s, asks=True, is_sick=is_sick))
-        if self._isolation.wants and self._refused_until_s <= now_s:
-            self._refused_until_s = -math.inf
+        if not self.wait(now_s):
             for index in self._isolation.wants:
                 each = self._endpoints[index]
                 if each.is_up and each.may_be_probed:
                     asked.append(self.ask(index, now_s))
         return asked
 
+    def wait(self, now_s: float) -> bool:
+        """Return whether a full queue has refused one just now."""
+        if self._refused_until_s <= now_s:
+            self._refused_until_s = -math.inf
+        return self._refused_until_s > -math.inf
+
     def ask(self, index: int, now_s: float, *, asks: bool = False, is_sick: bool = False) -> Probe:
         """Send a control to an endpoint; ``asks`` and ``is_sick`` are as in `Probe`."""
         self._endpoints[index].is_probed = True
-        control = Request(Batch(-1, 0, 1), self.row_bytes, Stage.CONTROL)
+        control = Request(Batch(-1, 0, 1), self.row_bytes, Stage.CONTROL, has_row=self.exist)
         control.is_filled = self._filling.fills_control(index)
         request_id = self._traffic.take_off(control, index, now_s)
         timeout_s = self._deadlines.deadline_s(control.rows_sent)
@@ -110,7 +115,7 @@ class Controls:
         index = control.endpoint
         endpoint = self._endpoints[index]
         endpoint.is_probed = False
-        if not self.exist:
+        if not control.has_row:
             # It says that it can be used, and there is no row yet to see whether it can.
             self._restore(index, is_trial=True)
             return []
@@ -134,7 +139,7 @@ class Controls:
         each = self._endpoints[index]
         each.is_probed = False
         self._filling.control_failed(index, kind, is_filled=control.is_filled)
-        each.is_probed_alone = self.exist and not self._filling.fills_control(index)
+        each.is_probed_alone = control.has_row and not self._filling.fills_control(index)
         if kind is Meaning.BUSY and index not in self._endpoints.out:
             self._refused_until_s = now_s + CONTROL_WAIT_S
             return []

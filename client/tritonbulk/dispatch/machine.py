@@ -75,6 +75,7 @@ class Dispatch:
         self._quota = RetryQuota()
         self._reserved: int | None = None
         self._resume_s = math.inf
+        self._was_idle = True
         self.tally = Tally(limits)
 
     @property
@@ -142,6 +143,9 @@ class Dispatch:
     def step(self, now_s: float) -> list[Action]:
         """Return what to do now: requests to send, or the end of the run."""
         self._queue.wake(now_s)
+        if self.idle or self._was_idle:
+            self._silence.rested(now_s)
+        self._was_idle = self.idle
         if error := self._silence.over(now_s):
             return [Abort(error)]
         short = self._filling.short
@@ -164,7 +168,7 @@ class Dispatch:
     def succeeded(self, request_id: int, now_s: float) -> list[Action]:
         """Settle a request whose answer was checked and kept."""
         request = self._traffic.land(request_id)
-        if request.stage is Stage.CONTROL and not self._controls.exist:
+        if request.stage is Stage.CONTROL and not request.has_row:
             return self._controls.passed(request, now_s)
         endpoint = self._endpoints[request.endpoint]
         if endpoint.is_stuck:
@@ -276,14 +280,13 @@ class Dispatch:
         return done
 
     def _cut_or_fail(self, request: Request, failure: Failure) -> list[Action]:
-        # The repetitions may be what is too much.
-        was_plain, request.stage = request.stage is Stage.PLAIN, Stage.PLAIN
-        if request.batch.rows > 1:
-            self._queue.cut(request)
-        elif was_plain:
-            return self._within_limit([FailRows(request.batch, failure)])
-        else:
+        if request.rows_sent > request.batch.rows:  # the repetitions may be what is too much
+            request.may_fill, request.stage = False, Stage.ALONE
             self._queue.put_back(request)
+        elif request.batch.rows > 1:
+            self._queue.cut(request)
+        else:
+            return self._within_limit([FailRows(request.batch, failure)])
         return []
 
     def _send_next(self, kept_free: set[int], now_s: float) -> Send | None:
@@ -315,11 +318,13 @@ class Dispatch:
             return []
         each = self._endpoints[self._reserved]
         if self._controls.exist and now_s - each.vouched_s > VOUCHED_S:
-            return [self._controls.ask(self._reserved, now_s)]
+            is_refused = self._controls.wait(now_s)
+            return [] if is_refused else [self._controls.ask(self._reserved, now_s)]
         return [self._send(self._queue.alone.popleft(), self._reserved, now_s)]
 
     def _send(self, request: Request, endpoint: int, now_s: float) -> Send:
-        request.is_filled = request.stage is not Stage.PLAIN and self._filling.fills(endpoint)
+        is_suspect = request.stage is not Stage.PLAIN
+        request.is_filled = is_suspect and request.may_fill and self._filling.fills(endpoint)
         request_id = self._traffic.take_off(request, endpoint, now_s)
         self.tally.attempts += 1
         timeout_s = self._deadlines.deadline_s(request.rows_sent, request.lates)

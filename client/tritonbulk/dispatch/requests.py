@@ -33,6 +33,8 @@ class Request:
         row_bytes: of each of them, input and answer.
         stage: how it is sent.
         is_filled: whether it is repeated to a full batch.
+        may_fill: whether it may be: not once it was too large so.
+        has_row: of a control: whether it has a row, and not only a question.
         rows_sent: its rows with repetitions.
         attempts: how often it was sent, since it became what it is.
         refusals: how often a full queue refused it, one after the other.
@@ -50,6 +52,8 @@ class Request:
     row_bytes: int
     stage: Stage = Stage.PLAIN
     is_filled: bool = False
+    may_fill: bool = True
+    has_row: bool = False
     rows_sent: int = 0
     attempts: int = 0
     refusals: int = 0
@@ -71,8 +75,8 @@ class Request:
         """Return it cut in two, each sent as it was."""
         first, second = self.batch.halves()
         return (
-            Request(first, self.row_bytes, self.stage),
-            Request(second, self.row_bytes, self.stage),
+            Request(first, self.row_bytes, self.stage, may_fill=self.may_fill),
+            Request(second, self.row_bytes, self.stage, may_fill=self.may_fill),
         )
 
 

@@ -35,6 +35,10 @@ class Silence:
         if self._last is None:
             self._scored_s = now_s
 
+    def rested(self, now_s: float) -> None:
+        """Take note that no server owes a row."""
+        self._scored_s = now_s
+
     def failed(self, endpoint: str, failure: Failure) -> None:
         """Take note of the latest failure, and of whose it is."""
         self._last = endpoint, failure
