@@ -15,6 +15,7 @@ from tritonbulk.dispatch import (
     Probe,
     Send,
 )
+from tritonbulk.dispatch.controls import WRONG_CONTROLS_MAX
 from tritonbulk.segments import Batch
 
 ROW_BYTES = 10
@@ -109,6 +110,9 @@ def test_every_row_is_settled_once(
             if failure not in (None, FULL, DOWN) and isinstance(asked, Send):
                 blamed[asked.batch.segment] += 1
                 failure = failure if blamed[asked.batch.segment] <= STRANGERS_MAX else None
+            elif failure is WRONG:
+                blamed["controls"] += 1
+                failure = failure if blamed["controls"] < WRONG_CONTROLS_MAX else None
             servers.now += 0.01
             servers.answer(request_id, failure)
         elif dispatch.wake_s is not None:
