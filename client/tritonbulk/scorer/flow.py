@@ -98,9 +98,9 @@ def flow(
         for batch in batches:
             for pieces in cutter.add(conformed(batch, schema)):
                 ahead.put(pieces)
-            while ahead.is_due:
-                is_empty = False
-                yield ahead.take().result()
+                while ahead.is_due:
+                    is_empty = False
+                    yield ahead.take().result()
         for pieces in cutter.rest():
             ahead.put(pieces)
         while ahead:

@@ -220,9 +220,9 @@ async def score_batches_async(
                 ahead, cutter = Ahead(work, ready), Cutter(ready.segment_rows)
             for pieces in cutter.add(conformed(batch, schema)):
                 ahead.put(pieces)
-            while ahead.is_due:
-                is_empty = False
-                yield await asyncio.wrap_future(ahead.take())
+                while ahead.is_due:
+                    is_empty = False
+                    yield await asyncio.wrap_future(ahead.take())
         if ahead is None:
             return
         for pieces in cutter.rest():
