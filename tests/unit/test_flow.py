@@ -1,5 +1,6 @@
 """How far the flow of batches through a scorer reads ahead."""
 
+from collections.abc import Iterator
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -26,3 +27,23 @@ def test_one_large_batch_is_handed_over_only_as_far_as_bytes_allow() -> None:
     next(scored)
     assert sum(handed_over) <= 30
     assert sum(map(len, scored)) == 990
+
+
+def test_what_is_done_comes_back_after_each_batch_however_small() -> None:
+    futures: list[Future[pa.RecordBatch]] = []
+
+    def submit(_: pa.RecordBatch) -> Future[pa.RecordBatch]:
+        futures.append(Future())
+        return futures[-1]
+
+    batch = pa.record_batch({"x": pa.array(range(6), pa.int64())})
+    plan: Any = SimpleNamespace(outputs=())
+    work: Any = SimpleNamespace(submit=submit)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from [batch] * 2
+        futures[0].set_result(batch)
+        yield batch.slice(0, 1)
+        raise AssertionError("read on")
+
+    assert next(flow(work, Ready(plan, batch.schema, 10, 2**20), batches(), batch.schema)) is batch

@@ -19,42 +19,59 @@ class Ahead:
     Args:
         work: scores it.
         ready: what is known of it.
+
+    Attributes:
+        is_unused: whether nothing was ever handed over.
     """
 
     def __init__(self, work: Work, ready: Ready) -> None:
         self._work = work
         self._ready = ready
+        self._cutter = Cutter(ready.segment_rows)
         self._bytes = 0
         self._waiting: deque[tuple[Future[pa.RecordBatch], int]] = deque()
+        self.is_unused = True
 
-    def __len__(self) -> int:
-        """Return how many batches there are."""
-        return len(self._waiting)
+    def add(self, rows: pa.RecordBatch) -> Iterator[Future[pa.RecordBatch]]:
+        """Hand over rows; yield what is to be waited for before more is handed over."""
+        for pieces in self._cutter.add(rows):
+            self._put(pieces)
+            yield from self._due()
+        yield from self._due()
 
-    def put(self, pieces: Sequence[pa.RecordBatch]) -> None:
-        """Hand over rows that are scored together."""
-        rows = pieces[0] if len(pieces) == 1 else pa.concat_batches(pieces)
-        size = self._ready.size_bytes(rows)
-        self._waiting.append((self._work.submit(rows), size))
-        self._bytes += size
+    def rest(self) -> Iterator[Future[pa.RecordBatch]]:
+        """Hand over what is left of the rows; yield all that is to be waited for."""
+        for pieces in self._cutter.rest():
+            self._put(pieces)
+        while self._waiting:
+            yield self._take()
 
-    @property
-    def is_due(self) -> bool:
-        """Whether the oldest is to be taken back before more is handed over."""
-        return bool(self._waiting) and (
-            self._waiting[0][0].done() or self._bytes > self._ready.bytes_max
-        )
-
-    def take(self) -> Future[pa.RecordBatch]:
-        """Return the oldest."""
-        future, size = self._waiting.popleft()
-        self._bytes -= size
-        return future
+    def put(self, rows: Iterable[pa.RecordBatch]) -> None:
+        """Hand over rows, however many, of which nothing is waited for before all are."""
+        for each in rows:
+            for pieces in self._cutter.add(each):
+                self._put(pieces)
 
     def drop(self) -> None:
         """Give up what nobody waits for."""
         for future, _ in self._waiting:
             future.cancel()
+
+    def _put(self, pieces: Sequence[pa.RecordBatch]) -> None:
+        rows = pieces[0] if len(pieces) == 1 else pa.concat_batches(pieces)
+        size = self._ready.size_bytes(rows)
+        self._waiting.append((self._work.submit(rows), size))
+        self._bytes += size
+        self.is_unused = False
+
+    def _due(self) -> Iterator[Future[pa.RecordBatch]]:
+        while self._waiting and (self._waiting[0][0].done() or self._bytes > self._ready.bytes_max):
+            yield self._take()
+
+    def _take(self) -> Future[pa.RecordBatch]:
+        future, size = self._waiting.popleft()
+        self._bytes -= size
+        return future
 
 
 def bare(schema: pa.Schema) -> pa.Schema:
@@ -92,21 +109,14 @@ def flow(
     work: Work, ready: Ready, batches: Iterable[pa.RecordBatch], schema: pa.Schema
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows of ``batches`` scored, in order; read ahead only as far as bytes allow."""
-    ahead, cutter = Ahead(work, ready), Cutter(ready.segment_rows)
-    is_empty = True
+    ahead = Ahead(work, ready)
     try:
         for batch in batches:
-            for pieces in cutter.add(conformed(batch, schema)):
-                ahead.put(pieces)
-                while ahead.is_due:
-                    is_empty = False
-                    yield ahead.take().result()
-        for pieces in cutter.rest():
-            ahead.put(pieces)
-        while ahead:
-            is_empty = False
-            yield ahead.take().result()
-        if is_empty:
+            for future in ahead.add(conformed(batch, schema)):
+                yield future.result()
+        for future in ahead.rest():
+            yield future.result()
+        if ahead.is_unused:
             yield empty(ready)
     finally:
         ahead.drop()

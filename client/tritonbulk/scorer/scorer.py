@@ -21,7 +21,6 @@ from tritonbulk.scorer.flow import Ahead, bare, conformed, empty, flow
 from tritonbulk.scorer.pool import POOL
 from tritonbulk.scorer.work import Ready, Work
 from tritonbulk.scorer_options import ScorerOptions
-from tritonbulk.segments import Cutter, cut
 from tritonbulk.session import connect, read_contract, serve
 from tritonbulk.transport import ServedModel
 
@@ -123,7 +122,7 @@ class Scorer:
         work = self._work(rows.schema)
         ready = work.ready.result()
         ahead = _handed_over(rows, work, ready)
-        return _like(rows, [ahead.take().result() for _ in range(len(ahead))], ready)
+        return _like(rows, [future.result() for future in ahead.rest()], ready)
 
     async def score_async(self, rows: _Rows) -> _Rows:
         """Score as `score` does, in the running event loop; many may be awaited at once."""
@@ -131,7 +130,7 @@ class Scorer:
         ready = await asyncio.wrap_future(work.ready)
         ahead = _handed_over(rows, work, ready)
         try:
-            done = [await asyncio.wrap_future(ahead.take()) for _ in range(len(ahead))]
+            done = [await asyncio.wrap_future(future) for future in ahead.rest()]
         finally:
             ahead.drop()
         return _like(rows, done, ready)
@@ -210,27 +209,20 @@ async def score_batches_async(
     )
     work: Work | None = None
     ahead: Ahead | None = None
-    is_empty = True
     try:
         async for batch in batches:
             if work is None or ahead is None:
                 schema = bare(batch.schema)
                 work = Work(ScorerConfig(asked), schema)
                 ready = await asyncio.wrap_future(work.ready)
-                ahead, cutter = Ahead(work, ready), Cutter(ready.segment_rows)
-            for pieces in cutter.add(conformed(batch, schema)):
-                ahead.put(pieces)
-                while ahead.is_due:
-                    is_empty = False
-                    yield await asyncio.wrap_future(ahead.take())
+                ahead = Ahead(work, ready)
+            for future in ahead.add(conformed(batch, schema)):
+                yield await asyncio.wrap_future(future)
         if ahead is None:
             return
-        for pieces in cutter.rest():
-            ahead.put(pieces)
-        while ahead:
-            is_empty = False
-            yield await asyncio.wrap_future(ahead.take())
-        if is_empty:
+        for future in ahead.rest():
+            yield await asyncio.wrap_future(future)
+        if ahead.is_unused:
             yield empty(ready)
     finally:
         if ahead is not None:
@@ -261,8 +253,7 @@ def _first(
 def _handed_over(rows: pa.RecordBatch | pa.Table, work: Work, ready: Ready) -> Ahead:
     schema, ahead = bare(rows.schema), Ahead(work, ready)
     batches = [rows] if isinstance(rows, pa.RecordBatch) else rows.to_batches()
-    for pieces in cut((conformed(each, schema) for each in batches), ready.segment_rows):
-        ahead.put(pieces)
+    ahead.put(conformed(each, schema) for each in batches)
     return ahead
 
 
