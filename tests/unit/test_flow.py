@@ -1,12 +1,15 @@
-"""How far the flow of batches through a scorer reads ahead."""
+"""Scorers at work: how far the flow of batches reads ahead, and who is spared."""
 
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import ExitStack
 from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
+from tritonbulk.scorer import pool as pools
 from tritonbulk.scorer.flow import flow
 from tritonbulk.scorer.work import Ready
 
@@ -47,3 +50,24 @@ def test_what_is_done_comes_back_after_each_batch_however_small() -> None:
         raise AssertionError("read on")
 
     assert next(flow(work, Ready(plan, batch.schema, 10, 2**20), batches(), batch.schema)) is batch
+
+
+def test_a_scorer_that_somebody_holds_is_not_spared(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[str] = []
+
+    def work(config: str, _: pa.Schema) -> Any:
+        return SimpleNamespace(has_ended=False, close=lambda _: closed.append(config))
+
+    monkeypatch.setattr(pools, "Work", work)
+    pool: Any = pools.Pool()
+    schema = pa.schema([])
+    with ExitStack() as first:
+        for name in "abcdef":
+            first.enter_context(pool.hold(name, schema))
+        with pool.hold("a", schema):
+            pass
+        assert not closed
+    with pool.hold("f", schema):
+        assert closed == ["b", "c"]
+    pool.close()
+    assert sorted(closed) == list("abcdef")

@@ -11,6 +11,8 @@ import atexit
 import os
 import pickle
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pyarrow as pa
 
@@ -19,7 +21,7 @@ from tritonbulk.scorer.config import ScorerConfig
 from tritonbulk.scorer.work import Work
 
 WORKS_MAX = 4
-"""Scorers kept at work; beyond, the one that was used longest ago ends as soon as it is idle."""
+"""Scorers kept at work; beyond, those that nobody holds end, the one used longest ago first."""
 
 CLOSE_S = 5.0
 """How long the end of the process waits for them."""
@@ -37,8 +39,10 @@ class Pool:
     def begin_anew(self) -> None:
         """Forget, in a forked process, its parent's: neither threads nor locks came along."""
         self._is_cut_off = self._has_connected
-        self._lock = threading.Lock()
+        # An iterator that is collected lets go, wherever its thread was: perhaps in here.
+        self._lock = threading.RLock()
         self._works: dict[_Key, Work] = {}
+        self._held: list[Work] = []  # once for each holder
 
     def enter(self) -> None:
         """Note that this process connects to servers.
@@ -53,8 +57,11 @@ class Pool:
             )
         self._has_connected = True
 
-    def get(self, config: ScorerConfig, schema: pa.Schema) -> Work:
-        """Return the scorer at work for a configuration and a schema; started if there is none.
+    @contextmanager
+    def hold(self, config: ScorerConfig, schema: pa.Schema) -> Iterator[Work]:
+        """Hold the scorer at work for a configuration and a schema; started if there is none.
+
+        It is not spared meanwhile, however little it has to do.
 
         Raises:
             PlatformError: see `enter`.
@@ -66,10 +73,16 @@ class Pool:
             if found is None or found.has_ended:
                 found = Work(config, schema)
             self._works[key] = found  # the last one is the one used last
+            self._held.append(found)
             spare = self._spare()
-        for work in spare:
-            work.close(0.0)
-        return found
+        try:
+            for work in spare:
+                work.close(0.0)
+            yield found
+        finally:
+            with self._lock:
+                if found in self._held:  # a forked process holds nothing
+                    self._held.remove(found)
 
     def close(self) -> None:
         """End all."""
@@ -81,7 +94,7 @@ class Pool:
     def _spare(self) -> list[Work]:
         spare = []
         for key, work in list(self._works.items())[:-1]:
-            if work.has_ended or (len(self._works) > WORKS_MAX and work.is_idle):
+            if work.has_ended or (len(self._works) > WORKS_MAX and work not in self._held):
                 spare.append(self._works.pop(key))
         return spare
 

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -119,20 +120,21 @@ class Scorer:
         Raises:
             TritonbulkError: what would stop `tritonbulk.score`; see its class.
         """
-        work = self._work(rows.schema)
-        ready = work.ready.result()
-        ahead = _handed_over(rows, work, ready)
-        return _like(rows, [future.result() for future in ahead.rest()], ready)
+        with self._held(rows.schema) as work:
+            ready = work.ready.result()
+            ahead = _handed_over(rows, work, ready)
+            done = [future.result() for future in ahead.rest()]
+        return _like(rows, done, ready)
 
     async def score_async(self, rows: _Rows) -> _Rows:
         """Score as `score` does, in the running event loop; many may be awaited at once."""
-        work = self._work(rows.schema)
-        ready = await asyncio.wrap_future(work.ready)
-        ahead = _handed_over(rows, work, ready)
-        try:
-            done = [await asyncio.wrap_future(future) for future in ahead.rest()]
-        finally:
-            ahead.drop()
+        with self._held(rows.schema) as work:
+            ready = await asyncio.wrap_future(work.ready)
+            ahead = _handed_over(rows, work, ready)
+            try:
+                done = [await asyncio.wrap_future(future) for future in ahead.rest()]
+            finally:
+                ahead.drop()
         return _like(rows, done, ready)
 
     def score_batches(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -148,11 +150,11 @@ class Scorer:
         """
         first, rest = _first(batches)
         if first is not None:
-            work = self._work(first.schema)
-            yield from flow(work, work.ready.result(), rest, bare(first.schema))
+            with self._held(first.schema) as work:
+                yield from flow(work, work.ready.result(), rest, bare(first.schema))
 
-    def _work(self, schema: pa.Schema) -> Work:
-        return POOL.get(self._config, bare(schema))
+    def _held(self, schema: pa.Schema) -> AbstractContextManager[Work]:
+        return POOL.hold(self._config, bare(schema))
 
     def _ask(self) -> ServedModel:
         POOL.enter()

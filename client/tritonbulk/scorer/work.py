@@ -90,12 +90,6 @@ class Work:
         self._thread.start()
 
     @property
-    def is_idle(self) -> bool:
-        """Whether nothing was handed over that has not come back."""
-        with self._lock:
-            return not self._given
-
-    @property
     def has_ended(self) -> bool:
         """Whether it takes no more batches: it failed, or was closed."""
         with self._lock:
