@@ -115,6 +115,7 @@ class Verified:
         inputs_unchecked: one sentence for each input file that is not among ``inputs_checked`` and
             no problem either: what stands in the way.
         repair: what to do about the problems; "" if there are none.
+        shards: into how many the job is split; empty if it is not, or finished.
     """
 
     parts: int
@@ -124,6 +125,7 @@ class Verified:
     is_finished: bool = True
     inputs_unchecked: tuple[str, ...] = ()
     repair: str = ""
+    shards: tuple[int, ...] = ()
 
 
 def verify(store: Store) -> Verified:
@@ -137,10 +139,12 @@ def verify(store: Store) -> Verified:
     standing = _jobs_of(store)
     faults: list[Fault] = []
     unchecked: list[str] = []
+    shards: tuple[int, ...] = ()
     parts = rows = inputs = 0
     for at, job in enumerate(standing.jobs):
         if job.manifest is None:
             good = _unfinished_parts(store, standing, at, faults)
+            shards = tuple(each.count for each in look_at_sharing(store, job.file, at).splits)
         else:
             good = _listed_parts(store, standing, at, faults)
             found = _verified_inputs(job.file.spec, job.manifest)
@@ -157,6 +161,7 @@ def verify(store: Store) -> Verified:
         standing.jobs[-1].manifest is not None,
         tuple(unchecked),
         repair(standing, faults),
+        shards,
     )
 
 

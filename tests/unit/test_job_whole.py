@@ -60,7 +60,7 @@ def test_no_manifest_lists_a_part_that_changed_while_the_run_went_on(
     ("harm", "told", "mends"),
     [
         (remove, "it is missing", rf"restore {PART} from a copy, or delete {MANIFEST}"),
-        (truncate, "were written", rf"restore {PART} from a copy, or delete {MANIFEST}"),
+        (truncate, "were written", rf"restore {PART} from a copy, or delete {MANIFEST} and {PART}"),
         (add, "it is in no manifest", r"remove part-00000010\.parquet$"),
     ],
 )
@@ -86,9 +86,29 @@ def test_a_finished_job_that_is_not_whole_is_told_and_repaired(
         assert program.run(asked(rows, out=out)) == (0, 10, None)
         return
     (out / "_tritonbulk" / "manifest.json").unlink()
+    (out / PART).unlink(missing_ok=True)
     assert program.run(asked(rows, out=out))[:2] == (1, 9)
     assert digests(out) == whole
     assert CliRunner().invoke(status_command, [str(out)], standalone_mode=False).return_value == 0
+
+
+def test_what_verify_advises_for_a_finished_job_is_what_the_next_run_accepts(
+    program, rows, tmp_path
+):
+    out, other, third = tmp_path / "out", tmp_path / "other", "part-00000003.parquet"
+    program.run(asked(rows, out=out))
+    whole = digests(out)
+    program.run(asked(rows, out=other), model=program.served("2"))
+    shutil.copy(other / PART, out / PART)
+    shutil.copy(out / "part-00000002.parquet", out / third)
+    (out / "part-00000007.parquet").unlink()
+    repair = verify(LocalStore(out)).repair
+    (gone,) = re.findall(r"or delete (.*) and run the same command again", repair)
+    assert gone == f"_tritonbulk/manifest.json, {third} and {PART}"
+    for name in re.split(", | and ", gone):
+        (out / name).unlink()
+    assert program.run(asked(rows, out=out))[:2] == (3, 7)
+    assert digests(out) == whole
 
 
 def test_what_verify_advises_for_an_unfinished_job_is_what_the_next_run_accepts(
@@ -207,7 +227,7 @@ def test_verify_tells_an_unfinished_job_and_inputs_it_cannot_check(program, rows
     (out / "_tritonbulk" / "manifest.json").unlink()
     shown = CliRunner().invoke(verify_command, [str(out)], standalone_mode=False)
     assert (shown.return_value, shown.exception) == (0, None)
-    assert "run the same command again to do the rest" in shown.stdout
+    assert shown.stdout.endswith("run the same command again to do the rest\n")
 
 
 def test_the_summary_of_a_finished_job_is_one_line(program, rows, tmp_path, capsys):

@@ -227,9 +227,9 @@ def test_another_input_model_or_option_is_refused_with_the_difference(
             program.run(asked(*(inputs or (rows,)), out=out, **more), model=model)
         assert digests(out) == before
 
-    refused("model.version", model=program.served(version="2"))
-    refused("model.digest", model=program.served(digest="sha256:9"))
-    refused("model.config_digest", model=program.served(config="sha256:9"))
+    refused("model.version.*tritonbulk rollback m.* --to 1 ", model=program.served(version="2"))
+    refused("model.digest.*put the old ones back", model=program.served(digest="sha256:9"))
+    refused("model.config_digest.*configured otherwise", model=program.served(config="sha256:9"))
     refused("batch_rows 32 → 16", batch_rows=16)
     refused("segment_rows 100 → 50", segment_rows=50)
     refused("where null", where="id > 3")

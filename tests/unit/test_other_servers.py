@@ -117,6 +117,8 @@ def test_rows_are_scored_by_a_server_that_knows_no_more_than_it_must(transport, 
 def test_its_model_is_asked_for_by_name_and_version(tmp_path):
     with pytest.raises(ModelError, match="does not serve model 'other'"):
         run(SmallServer(), tmp_path, model="other", max_outage_s=20)
+    with pytest.raises(ModelError, match="tritonbulk rollback serves an earlier version"):
+        run(SmallServer(), tmp_path, model="other", model_version="7", max_outage_s=20)
 
 
 def test_a_fleet_of_two_versions_is_refused_with_who_serves_which(tmp_path):

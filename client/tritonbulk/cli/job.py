@@ -71,10 +71,8 @@ def verify_command(**given: Any) -> int:
     if more := len(found.inputs_unchecked) - len(shown):
         click.echo(f"not checked: {_counted(more, 'more input')}")
     if not found.is_finished:
-        click.echo(
-            "the job is unfinished; run the same command again to do the rest, or see tritonbulk "
-            "status for the shards that owe it"
-        )
+        owe = ", or see tritonbulk status for the shards that owe it" if found.shards else ""
+        click.echo(f"the job is unfinished; run the same command again to do the rest{owe}")
     if given["as_json"]:
         click.echo(json.dumps(asdict(found)))
     if found.problems:

@@ -115,7 +115,9 @@ def start(standing: Standing, asked: JobSpec, *, is_fresh: bool) -> Start:
             f"{standing.name} holds a job and what --only-new has added to it; add --only-new to "
             "go on, which scores the files that are in none of them, or give another --out"
         )
-    raise refusal(standing.name, difference(last.file.spec, asked.to_plain()))
+    raise refusal(
+        standing.name, difference(last.file.spec, asked.to_plain()), last.file.spec["model"]
+    )
 
 
 def check_start(standing: Standing, *, is_fresh: bool) -> None:
@@ -181,7 +183,7 @@ def check_increment(standing: Standing, asked: JobSpec) -> None:
     first = standing.jobs[0].file.spec
     common = {name: value for name, value in first.items() if name not in OWN_OF_INCREMENTS}
     if found := difference(common, asked.beside_inputs()):
-        raise refusal(standing.name, found)
+        raise refusal(standing.name, found, first["model"])
 
 
 def inputs_to_score(

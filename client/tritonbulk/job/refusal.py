@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from tritonbulk.errors import OutputError
 
@@ -44,8 +45,11 @@ def put_back(found: Sequence[str]) -> str:
     return f"where a file was only touched and holds the same bytes, put its time back ({shown})"
 
 
-def refusal(name: str, differences: Sequence[str]) -> OutputError:
-    """Return the error that says that another job stands at ``name``, and what differs."""
+def refusal(name: str, differences: Sequence[str], model: Mapping[str, Any]) -> OutputError:
+    """Return the error that says that another job stands at ``name``, and what differs.
+
+    ``model`` is the one of the spec that it was begun with.
+    """
     found = differences
     members = {_member(each) for each in found}
     if members & {"where", "tensors", "output"}:
@@ -64,8 +68,26 @@ def refusal(name: str, differences: Sequence[str]) -> OutputError:
         hint = f", or, {again}"
     return OutputError(
         f"{name} holds another job, which differs in {shown}; run with what it was begun "
-        f"with{hint}, or give another --out"
+        f"with{hint}{model_back(found, model)}, or give another --out"
     )
+
+
+def model_back(found: Sequence[str], model: Mapping[str, Any]) -> str:
+    """Return how the model that a job was begun with is had again; "" where it is no other."""
+    members = {each.partition(" ")[0] for each in found}
+    name, version = model["name"], model["version"]
+    if "model.name" in members:
+        return ""
+    if "model.version" in members and version:
+        return (
+            " (a model that was exported again is put back by tritonbulk rollback "
+            f"{shlex.quote(name)} --to {version} --repository REPOSITORY)"
+        )
+    if members & {"model.files_digest", "model.digest"}:
+        return f" (model {name!r} has other files under the same version: put the old ones back)"
+    if "model.config_digest" in members:
+        return f" (model {name!r} is configured otherwise under the same version: change that back)"
+    return ""
 
 
 def _member(difference: str) -> str:
@@ -75,9 +97,15 @@ def _member(difference: str) -> str:
 
 def _with_options(differences: Sequence[str]) -> Iterator[str]:
     """Yield each difference, the last one of an option with its name."""
-    options = [_OPTIONS.get(each.partition(" ")[0]) for each in differences]
-    options = [
-        one or _OPTIONS.get(_member(each)) for one, each in zip(options, differences, strict=True)
-    ]
+    options = [_option(each) for each in differences]
     for each, option, following in zip(differences, options, [*options[1:], None], strict=True):
         yield f"{each} ({option})" if option and option != following else each
+
+
+def _option(difference: str) -> str | None:
+    """Return which option a difference is about; None if no one is."""
+    place = difference.partition("]")[0]
+    if place.startswith("output[") and "_tritonbulk_status" in place:
+        is_alone = place == "output[_tritonbulk_status, _tritonbulk_error"
+        return "--no-status" if is_alone else "--keep, --rename, --no-status"
+    return _OPTIONS.get(difference.partition(" ")[0]) or _OPTIONS.get(_member(difference))

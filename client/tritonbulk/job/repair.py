@@ -139,9 +139,12 @@ def repair(standing: Standing, faults: Collection[Fault]) -> str:
         steps.append(f"restore {names} from a copy, or score into another --out")
     if names := named[Remedy.REWRITE]:
         manifest = job_names(len(standing.jobs) - 1)[1]
+        # A part that stands is deleted too: under a name of the job, another's would stop the run.
+        named_so = (each.name for each in faults if each.remedy is Remedy.REWRITE)
+        there = dict.fromkeys(each for each in named_so if each in standing.parts)
         steps.append(
-            f"restore {names} from a copy, or delete {manifest} and run the same command again, "
-            "which scores only what is missing or damaged"
+            f"restore {names} from a copy, or delete {listed_names([manifest, *there])} and run "
+            "the same command again, which scores only what is missing"
         )
     if named[Remedy.RERUN]:
         steps.append(

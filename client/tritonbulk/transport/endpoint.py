@@ -273,6 +273,7 @@ class Endpoint:
                 raise ModelError(
                     f"{self.address} does not serve {_called(model, version)} "
                     f"({error.failure.text}); check the name, or load it"
+                    f"{_PUT_BACK if version else ''}"
                 ) from error
             _check_transient(error.failure, self.address)
 
@@ -303,6 +304,9 @@ def _called(model: str, version: str | None) -> str:
     return f"model {model!r}" + (f" version {version}" if version else "")
 
 
+_PUT_BACK = " (tritonbulk rollback serves an earlier version of an exported one again)"
+
+
 def _is_unknown(failure: Failure) -> bool:
     """Return whether a server says that it has no such model, and not only none that is loaded."""
     return failure.status == "NOT_FOUND" and "no available versions" not in failure.text
@@ -315,7 +319,7 @@ def _check_transient(failure: Failure, address: str) -> str:
     if _is_unknown(failure):
         raise ModelError(
             f"{address} does not serve the model ({failure.text}); check the name and "
-            "--model-version, or load it"
+            f"--model-version, or load it{_PUT_BACK}"
         )
     if meaning(failure) in (Meaning.REJECTED, Meaning.SUSPECT):
         raise ModelError(
