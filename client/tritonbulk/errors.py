@@ -57,12 +57,14 @@ class TritonbulkError(Exception):
         retry_helps: True if the same call, unchanged, may succeed later.
         quotes_data: True if its text may quote values of rows, so that no log takes it.
         log_text: what a log says instead of such a text; "" if there is nothing to be said.
+        segment: index of the segment whose rows it blames; None if it blames none.
     """
 
     exit_code: int = 3
     retry_helps: bool = False
     quotes_data: bool = False
     log_text: str = ""
+    segment: int | None = None
 
     def __init__(self, message: str) -> None:
         lines = map(printable, redact(message).split("\n"))
@@ -76,6 +78,12 @@ def quoting(error: _Error, log_text: str) -> _Error:
     """Return an error whose text may quote values of rows, with what a log says instead."""
     error.quotes_data = True
     error.log_text = _cut(printable(redact(log_text)))
+    return error
+
+
+def blaming(error: _Error, segment: int) -> _Error:
+    """Return an error that the rows of one segment brought about."""
+    error.segment = segment
     return error
 
 

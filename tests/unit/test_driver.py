@@ -221,8 +221,13 @@ def test_the_row_that_may_not_fail_is_named():
             raise AttemptFailedError(Failure(13, "INTERNAL", "I refuse this row"))
         return double(tensors)
 
-    with pytest.raises(FailureLimitError, match=r"none may .*first .*: in.parquet, rows from 777$"):
-        Run().drive(ScriptedTransport(poisoned), failed_rows_max=0, failed_fraction_max=0.0)
+    with pytest.raises(
+        FailureLimitError, match=r"none may .*first .*: in.parquet, rows from 777$"
+    ) as caught:
+        Run(segment_rows=100).drive(
+            ScriptedTransport(poisoned), failed_rows_max=0, failed_fraction_max=0.0
+        )
+    assert caught.value.segment == 7
 
 
 def test_small_segments_fill_the_window_all_the_same():
@@ -332,8 +337,11 @@ def test_another_version_of_the_model_is_a_wrong_answer():
 def test_a_bad_value_names_file_and_rows():
     values = np.arange(100, dtype=np.float64)
     values[50] = 1e300
-    with pytest.raises(DataError, match=r"in.parquet, rows from 48: .*at row 2, which overflows"):
-        Run(rows=100, values=values).drive(ScriptedTransport(double))
+    with pytest.raises(
+        DataError, match=r"in.parquet, rows from 48: .*at row 2, which overflows"
+    ) as caught:
+        Run(rows=100, values=values, segment_rows=16).drive(ScriptedTransport(double))
+    assert caught.value.segment == 3
 
 
 def test_silence_ends_the_run_after_the_allowed_outage():

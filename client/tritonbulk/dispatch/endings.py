@@ -11,6 +11,7 @@ from tritonbulk.errors import (
     ModelError,
     OutageError,
     TritonbulkError,
+    blaming,
     quoting,
 )
 
@@ -69,12 +70,18 @@ def beyond_limit(rows_failed: int, allowed: int, failure: Failure) -> FailureLim
     )
 
 
-def naming_rows(error: TritonbulkError, rows: Sequence[str]) -> TritonbulkError:
-    """Return the end of a run; after too many failed rows with the names of the first ones."""
-    if not (rows and isinstance(error, FailureLimitError)):
+def naming_rows(
+    error: TritonbulkError, rows: Sequence[str], segment: int | None
+) -> TritonbulkError:
+    """Return the end of a run; after too many failed rows with the names of the first ones.
+
+    It blames ``segment``, whose row was one too many.
+    """
+    if segment is None or not (rows and isinstance(error, FailureLimitError)):
         return error
     first = f"the first that failed: {'; '.join(rows)}"
-    return quoting(FailureLimitError(f"{error}; {first}"), f"too many rows failed; {first}")
+    named = quoting(FailureLimitError(f"{error}; {first}"), f"too many rows failed; {first}")
+    return blaming(named, segment)
 
 
 def none_scored(failure: Failure, rows: int) -> TritonbulkError:

@@ -13,7 +13,7 @@ from tritonbulk.codec import Answer, EncodableRows, Request, head
 from tritonbulk.dispatch import Failure, Probe, Send
 from tritonbulk.dispatch.policy import ANSWER_STATUS
 from tritonbulk.driver.messages import Answered, Failed, OpenSegment, Probed
-from tritonbulk.errors import AnswerError, DataError, InputError
+from tritonbulk.errors import AnswerError, DataError, InputError, blaming
 from tritonbulk.pipeline import Care, Pipeline
 from tritonbulk.transport import AttemptFailedError, Transport
 
@@ -49,7 +49,7 @@ async def attempt(
                 request = pipeline.encoder.encode(open_.encodable, batch.row_begin, rows)
     except InputError as error:
         where = pipeline.name_rows(open_.segment, batch)
-        raise DataError(f"{where}: {error}") from error
+        raise blaming(DataError(f"{where}: {error}"), batch.segment) from error
     began_s = clock()
     try:
         with stages.round_trip():

@@ -6,7 +6,7 @@ One loop owns all state; tasks and threads (one reads, one makes parts, two comm
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import islice
 
 import pyarrow as pa
@@ -289,13 +289,14 @@ class _Driver:
         given = batch.row_begin, batch.rows, NAN.code, NAN.text
         found = open_.predictions.fail_nan(*given)
         if count := len(found):
-            self._name_given_up(open_, found)
-            if self._note is not None:
-                self._note(RowsFailed(count, NAN.code, NAN.text))
+            self._give_up(open_, found, NAN)
             if error := self._dispatch.tally.refuse(count, NAN):
-                raise naming_rows(error, self._given_up)
+                raise naming_rows(error, self._given_up, batch.segment)
 
-    def _name_given_up(self, open_: OpenSegment, rows: Iterable[int]) -> None:
+    def _give_up(self, open_: OpenSegment, rows: Sequence[int], failure: Failure) -> None:
+        """Name the first rows that failed, and tell of all."""
+        if self._note is not None:
+            self._note(RowsFailed(len(rows), failure.code, failure.text))
         for row in islice(rows, NAMED_ROWS_MAX - len(self._given_up)):
             one = Batch(open_.segment.index, row, 1)
             self._given_up.append(self._pipeline.name_rows(open_.segment, one))
@@ -354,6 +355,7 @@ class _Driver:
         self._queue(segment, open_.encodable.rows)
 
     def _carry_out(self, actions: Sequence[Action]) -> None:
+        blamed: int | None = None
         for action in actions:
             match action:
                 case Send():
@@ -361,18 +363,15 @@ class _Driver:
                 case Probe():
                     self._report(self._probe, action)
                 case FailRows(batch, failure):
+                    blamed, open_ = batch.segment, self._open[batch.segment]
                     rows = range(batch.row_begin, batch.row_begin + batch.rows)
-                    self._name_given_up(self._open[batch.segment], rows)
-                    self._open[batch.segment].predictions.fail(
-                        batch.row_begin, batch.rows, failure.code, failure.text
-                    )
-                    if self._note is not None:
-                        self._note(RowsFailed(batch.rows, failure.code, failure.text))
+                    open_.predictions.fail(rows.start, len(rows), failure.code, failure.text)
+                    self._give_up(open_, rows, failure)
                     self._settle(batch.segment)
                 case Say(text):
                     self._say(text)
                 case Abort(error):
-                    raise naming_rows(error, self._given_up)
+                    raise naming_rows(error, self._given_up, blamed)
 
     def _settle(self, index: int) -> None:
         """Report progress after some rows of a segment were settled; write it if all were."""

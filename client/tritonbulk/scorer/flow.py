@@ -28,6 +28,7 @@ class Ahead:
         self._work = work
         self._ready = ready
         self._cutter = Cutter(ready.segment_rows)
+        self._caller = object()
         self._bytes = 0
         self._waiting: deque[tuple[Future[pa.RecordBatch], int]] = deque()
         self.is_unused = True
@@ -60,7 +61,7 @@ class Ahead:
     def _put(self, pieces: Sequence[pa.RecordBatch]) -> None:
         rows = pieces[0] if len(pieces) == 1 else pa.concat_batches(pieces)
         size = self._ready.size_bytes(rows)
-        self._waiting.append((self._work.submit(rows), size))
+        self._waiting.append((self._work.submit(rows, self._caller), size))
         self._bytes += size
         self.is_unused = False
 

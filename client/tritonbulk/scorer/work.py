@@ -19,7 +19,7 @@ from tritonbulk.assembly import make_limits, make_pipeline
 from tritonbulk.codec import Predictions
 from tritonbulk.contract import prediction_row_bytes
 from tritonbulk.dispatch import segment_rows_auto
-from tritonbulk.errors import StoppedError
+from tritonbulk.errors import FailureLimitError, StoppedError, TritonbulkError, blaming
 from tritonbulk.part import output_schema, scored_rows
 from tritonbulk.pipeline import Pipeline
 from tritonbulk.plan import Plan, make_plan
@@ -77,9 +77,11 @@ class Work:
         self._schema = schema
         self.ready: Future[Ready] = Future()
         self.ready.set_running_or_notify_cancel()  # many wait for it: none may cancel it
-        self._lock = threading.Lock()
+        # An iterator that is collected drops its batches, wherever its thread was: perhaps in here.
+        self._lock = threading.RLock()
         self._ended: BaseException | None = None
-        self._given: set[Future[pa.RecordBatch]] = set()
+        self._blamed: object = None  # the caller whose rows have ended it
+        self._given: dict[Future[pa.RecordBatch], object] = {}  # each with its caller
         self._loop = asyncio.new_event_loop()
         self._inbox: asyncio.Queue[tuple[pa.RecordBatch, Future[pa.RecordBatch]] | None] = (
             asyncio.Queue()
@@ -95,17 +97,21 @@ class Work:
         with self._lock:
             return self._ended is not None
 
-    def submit(self, rows: pa.RecordBatch) -> Future[pa.RecordBatch]:
+    def submit(self, rows: pa.RecordBatch, caller: object) -> Future[pa.RecordBatch]:
         """Hand over rows of the schema; return where they come back with their predictions.
 
+        Args:
+            rows: are scored together.
+            caller: whose rows they are. Others do not see an error that blames them.
+
         Raises:
-            TritonbulkError: what has ended it.
+            TritonbulkError: what has ended it; StoppedError if those were another caller's rows.
         """
         future: Future[pa.RecordBatch] = Future()
         with self._lock:
             if self._ended is not None:
-                raise self._ended
-            self._given.add(future)
+                raise self._end_of(caller, self._ended)
+            self._given[future] = caller
             self._loop.call_soon_threadsafe(self._inbox.put_nowait, (rows, future))
         future.add_done_callback(self._forget)
         return future
@@ -119,7 +125,13 @@ class Work:
 
     def _forget(self, future: Future[pa.RecordBatch]) -> None:
         with self._lock:
-            self._given.discard(future)
+            self._given.pop(future, None)
+
+    def _end_of(self, caller: object, ended: BaseException) -> BaseException:
+        """Return what a caller is told of the end."""
+        if self._blamed in (None, caller):
+            return ended
+        return StoppedError("another batch ended the scorer; hand this one over again")
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -137,13 +149,21 @@ class Work:
         finally:
             with self._lock:
                 self._ended = ended
-                left = list(self._given)
+                self._blamed = self._caller_blamed(ended)
+                left = list(self._given.items())
             if not self.ready.done():
                 self.ready.set_exception(ended)
-            for future in left:
+            for future, caller in left:
                 # One that was cancelled is nobody's any more.
                 if not future.done():
-                    future.set_exception(ended)
+                    future.set_exception(self._end_of(caller, ended))
+
+    def _caller_blamed(self, ended: BaseException) -> object:
+        """Return whose rows have ended it; None if nobody's."""
+        if not isinstance(ended, TritonbulkError) or ended.segment is None:
+            return None
+        future = self._taken.get(ended.segment)
+        return None if future is None else self._given.get(future)
 
     async def _score(self) -> None:
         options = self._config.here()
@@ -188,12 +208,15 @@ class Work:
         def write(
             segment: Segment, rows: pa.RecordBatch, predictions: Predictions
         ) -> Callable[[], object]:
-            done = scored_rows(
-                rows.select(list(plan.keep)),
-                predictions,
-                options.vectors,
-                has_status=options.status_columns,
-            )
+            try:
+                done = scored_rows(
+                    rows.select(list(plan.keep)),
+                    predictions,
+                    options.vectors,
+                    has_status=options.status_columns,
+                )
+            except FailureLimitError as error:
+                raise blaming(error, segment.index) from None
             return lambda: self._taken.pop(segment.index).set_result(done)
 
         return write
