@@ -25,8 +25,8 @@ if ! command -v promtool >/dev/null && [ ! -x "$ENVIRONMENT/bin/promtool" ]; the
   trap 'rm -rf "$folder"' EXIT
   get() { (cd "$folder" && apt-get download prometheus >/dev/null 2>&1); }
   if command -v apt-get >/dev/null && { get || { apt-get update >/dev/null 2>&1 && get; }; }; then
-    dpkg -x "$folder"/prometheus_*.deb "$folder/root"
-    cp "$folder"/root/usr/bin/{prometheus,promtool} "$ENVIRONMENT/bin/"
+    dpkg -x "$folder"/prometheus_*.deb "$folder/unpacked"
+    cp "$folder"/unpacked/usr/bin/{prometheus,promtool} "$ENVIRONMENT/bin/"
   else
     say "no Prometheus, so tests that need it are skipped (Debian, Ubuntu: apt install prometheus)"
   fi
