@@ -1,8 +1,21 @@
-"""An S3 server without a network, for the tests of stores and jobs."""
+"""An S3 server without a network, and a whole run in this process, for the tests of jobs."""
 
+import importlib.util
 import urllib.request
+from pathlib import Path
 
 import pytest
+
+PROGRAM = Path(__file__).parents[1] / "crash" / "program.py"
+
+
+@pytest.fixture(scope="module")
+def program():
+    """The module that carries out runs with scripted servers."""
+    found = importlib.util.spec_from_file_location("program", PROGRAM)
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """What a job refuses and finds: changed inputs, its own output as input, failed rows, damage."""
 
-import importlib.util
 import os
 import threading
 from pathlib import Path
@@ -34,16 +33,6 @@ from tritonbulk.segments import Segment
 from tritonbulk.source import dataset as dataset_module
 from tritonbulk.source import open_source
 from tritonbulk.testing import MemoryStore, ScriptedTransport
-
-PROGRAM = Path(__file__).parents[1] / "crash" / "program.py"
-
-
-@pytest.fixture(scope="module")
-def program():
-    found = importlib.util.spec_from_file_location("program", PROGRAM)
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
 
 
 def write(path, begin=0, rows=1_000):

@@ -2,14 +2,12 @@
 
 import asyncio
 import hashlib
-import importlib.util
 import json
 import os
 import re
 import shlex
 import subprocess
 import time
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -33,16 +31,7 @@ from tritonbulk.projection import project
 from tritonbulk.source import identity
 from tritonbulk.testing import ScriptedTransport
 
-PROGRAM = Path(__file__).parents[1] / "crash" / "program.py"
 ROWS = 1_000
-
-
-@pytest.fixture(scope="module")
-def program():
-    found = importlib.util.spec_from_file_location("program", PROGRAM)
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import importlib.util
 import json
 from pathlib import Path
 
@@ -37,16 +36,7 @@ from tritonbulk.running import Observer
 from tritonbulk.shards import Others, Shard, Split, parse_shard
 from tritonbulk.testing import ScriptedTransport
 
-PROGRAM = Path(__file__).parents[1] / "crash" / "program.py"
 ROWS = 1_050
-
-
-@pytest.fixture(scope="module")
-def program():
-    found = importlib.util.spec_from_file_location("program", PROGRAM)
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(params=["rows.parquet", "rows.csv"])
