@@ -101,6 +101,27 @@ output { name: "y" data_type: TYPE_FP32 dims: 4 }
 instance_group { count: 1 kind: KIND_CPU }
 """
 
+POISON_MODEL = """
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        tensors = [pb_utils.get_input_tensor_by_name(each, "x").as_numpy() for each in requests]
+        if any((tensor == 13).any() for tensor in tensors):
+            raise ValueError("thirteen")
+        return [
+            pb_utils.InferenceResponse([pb_utils.Tensor("y", tensor * 2)]) for tensor in tensors
+        ]
+"""
+POISON_CONFIG = """
+backend: "python"
+max_batch_size: 64
+input { name: "x" data_type: TYPE_FP32 dims: 1 }
+output { name: "y" data_type: TYPE_FP32 dims: 1 }
+instance_group { count: 1 kind: KIND_CPU }
+dynamic_batching { }
+"""
+
 
 def write_double_entry(entry: Path, config: str | None = "instance_group { count: 1 }\n") -> Path:
     """Write a model entry that doubles FP32 [n, 4], with a configuration or none."""
@@ -121,6 +142,12 @@ def write_python_entry(entry: Path, code: str, config: str = PYTHON_CONFIG) -> P
     (entry / "1" / "model.py").write_text(code)
     (entry / "config.pbtxt").write_text(config)
     return entry
+
+
+def write_poison_entry(entry: Path, max_batch_size: int) -> Path:
+    """Write a model entry that doubles FP32 [n, 1] and fails batches with a 13 in them."""
+    config = POISON_CONFIG.replace("max_batch_size: 64", f"max_batch_size: {max_batch_size}")
+    return write_python_entry(entry, POISON_MODEL, config)
 
 
 @pytest.fixture(scope="session")

@@ -16,29 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import tritonbulk
-from tests.conftest import write_python_entry
+from tests.conftest import write_poison_entry
 from tritonbulk import EmbeddedTriton, Scorer
 
-MODEL = """
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def execute(self, requests):
-        tensors = [pb_utils.get_input_tensor_by_name(each, "x").as_numpy() for each in requests]
-        if any((tensor == 13).any() for tensor in tensors):
-            raise ValueError("thirteen")
-        return [
-            pb_utils.InferenceResponse([pb_utils.Tensor("y", tensor * 2)]) for tensor in tensors
-        ]
-"""
-CONFIG = """
-backend: "python"
-max_batch_size: 512
-input { name: "x" data_type: TYPE_FP32 dims: 1 }
-output { name: "y" data_type: TYPE_FP32 dims: 1 }
-instance_group { count: 1 kind: KIND_CPU }
-dynamic_batching { }
-"""
 ROWS, FILES, POISONS = 40_000, 4, (3, 15_000, 39_999)
 
 
@@ -46,7 +26,7 @@ ROWS, FILES, POISONS = 40_000, 4, (3, 15_000, 39_999)
 def server(tmp_path_factory):
     """A real server whose model fails batches with a 13 in them."""
     folder = tmp_path_factory.mktemp("models")
-    write_python_entry(folder / "poison", MODEL, CONFIG)
+    write_poison_entry(folder / "poison", 512)
     with EmbeddedTriton(folder, stop_deadline_s=0) as running:
         yield running
 

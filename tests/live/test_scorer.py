@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tritonbulk
-from tests.conftest import write_python_entry
+from tests.conftest import write_poison_entry
 from tritonbulk import EmbeddedTriton, Secret
 from tritonbulk.access import Access
 from tritonbulk.errors import (
@@ -28,34 +28,13 @@ from tritonbulk.scorer.pool import POOL
 
 pytestmark = pytest.mark.live
 
-POISON_MODEL = """
-import numpy as np
-import triton_python_backend_utils as pb_utils
-
-class TritonPythonModel:
-    def execute(self, requests):
-        tensors = [pb_utils.get_input_tensor_by_name(each, "x").as_numpy() for each in requests]
-        if any((tensor == 13).any() for tensor in tensors):
-            raise ValueError("thirteen")
-        return [
-            pb_utils.InferenceResponse([pb_utils.Tensor("y", tensor * 2)]) for tensor in tensors
-        ]
-"""
-POISON_CONFIG = """
-backend: "python"
-max_batch_size: 64
-input { name: "x" data_type: TYPE_FP32 dims: 1 }
-output { name: "y" data_type: TYPE_FP32 dims: 1 }
-instance_group { count: 1 kind: KIND_CPU }
-dynamic_batching { }
-"""
 POISONS = (100, 4000)
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scorer")
-    write_python_entry(folder / "poison", POISON_MODEL, POISON_CONFIG)
+    write_poison_entry(folder / "poison", 64)
     with EmbeddedTriton(folder, stop_deadline_s=0) as running:
         yield running
 
