@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from tests.unit.test_jobrun import asked, digests, program, rows, write
+from tests.unit.test_jobrun import asked, digests, rows, write
 from tritonbulk.checking import status, verify
 from tritonbulk.cli.job import status_command, verify_command
 from tritonbulk.cli.score import _print_summary
@@ -22,7 +22,7 @@ from tritonbulk.job.stores.local import LocalStore
 from tritonbulk.projection import project
 from tritonbulk.result import counts_of_manifest, standing_result
 
-__all__ = ["program", "rows"]  # fixtures
+__all__ = ["rows"]  # a fixture
 
 PART = "part-00000004.parquet"
 MANIFEST = r"_tritonbulk/manifest\.json"

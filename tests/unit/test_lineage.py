@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.unit.test_shards import asked, program, write  # noqa: F401  a fixture
+from tests.unit.test_shards import asked, write
 from tritonbulk.errors import OptionError, OutputError, StaleError
 from tritonbulk.lineage import check_fresh, parse_interval
 
@@ -48,7 +48,7 @@ def test_stale_inputs_are_named_and_fresh_ones_are_not():
         check_fresh([f"b{n}" for n in range(7)], [1] * 7, now, 3_600)
 
 
-def test_the_interval_is_part_of_the_job_and_stands_in_its_manifest(program, tmp_path):  # noqa: F811
+def test_the_interval_is_part_of_the_job_and_stands_in_its_manifest(program, tmp_path):
     path, out = write(tmp_path / "rows.parquet", 200), tmp_path / "out"
     november = parse_interval("2026-11-30/2026-12-01")
     program.run(asked(path, out=out, data_interval=november))
@@ -60,7 +60,7 @@ def test_the_interval_is_part_of_the_job_and_stands_in_its_manifest(program, tmp
         program.run(asked(path, out=out))
 
 
-def test_an_increment_has_an_interval_of_its_own(program, tmp_path):  # noqa: F811
+def test_an_increment_has_an_interval_of_its_own(program, tmp_path):
     folder, out = tmp_path / "in", tmp_path / "out"
     folder.mkdir()
     for name, text in (("a", "2026-11-29/2026-11-30"), ("b", "2026-11-30/2026-12-01")):

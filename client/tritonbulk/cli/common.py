@@ -21,6 +21,20 @@ from tritonbulk.secret_files import secret_of_file
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
+csv_guard_option = click.option(
+    "--csv-guard/--no-csv-guard",
+    default=True,
+    show_default=True,
+    help="In a single .csv file put ' before column names and errors that look like formulas.",
+)
+single_writer_option = click.option(
+    "--single-writer",
+    is_flag=True,
+    help="For places that cannot create without replacing: you vouch that no other run writes "
+    "there.",
+)
+
+
 def model_options(command: _Command) -> _Command:
     """Add the options that say which model is asked, where, and what goes in and out."""
     for option in reversed(

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from tritonbulk.checking import JobStatus, status, verify
+from tritonbulk.cli.common import csv_guard_option, single_writer_option
 from tritonbulk.committing import commit
 from tritonbulk.errors import DamagedError, UnfinishedError
 from tritonbulk.job.owed import in_words
@@ -89,18 +90,8 @@ def verify_command(**given: Any) -> int:
     metavar="FILE",
     help="Write all rows to one local .csv, .jsonl or .parquet file as well.",
 )
-@click.option(
-    "--csv-guard/--no-csv-guard",
-    default=True,
-    show_default=True,
-    help="In a single .csv file put ' before column names and errors that look like formulas.",
-)
-@click.option(
-    "--single-writer",
-    is_flag=True,
-    help="For places that cannot create without replacing: you vouch that no other run writes "
-    "there.",
-)
+@csv_guard_option
+@single_writer_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 def commit_command(**given: Any) -> int:
     """Finish the job in OUT, whose parts tritonbulk score --shard has made.

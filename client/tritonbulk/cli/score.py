@@ -14,12 +14,14 @@ import click
 from tritonbulk.bottleneck import describe
 from tritonbulk.cli.common import (
     access_options,
+    csv_guard_option,
     duration_s,
     instances_option,
     model_options,
     number_or_auto,
     parse_model_options,
     parse_source_options,
+    single_writer_option,
     size_bytes,
     source_options,
 )
@@ -87,12 +89,7 @@ from tritonbulk.shards import parse_shard
     help="Score only the i-th of n shares of the rows, i from 0 (auto: as the scheduler says); "
     "once all are done, tritonbulk commit finishes the job.",
 )
-@click.option(
-    "--single-writer",
-    is_flag=True,
-    help="For places that cannot create without replacing: you vouch that no other run writes "
-    "there.",
-)
+@single_writer_option
 @click.option(
     "--memory",
     type=size_bytes,
@@ -119,12 +116,7 @@ from tritonbulk.shards import parse_shard
     help="When finished, publish all rows as well; see tritonbulk publish.",
 )
 @click.option("--table", metavar="NAME", help="Of the sink.")
-@click.option(
-    "--csv-guard/--no-csv-guard",
-    default=True,
-    show_default=True,
-    help="In a single .csv file put ' before column names and errors that look like formulas.",
-)
+@csv_guard_option
 @click.option(
     "--out-format",
     type=click.Choice(get_args(OutFormat)),
